@@ -34,7 +34,12 @@ class DeploykitError(Exception):
 
     def render(self) -> str:
         """Return the whole error as lines of plain text, the message first."""
-        rows = (("where", self.where), ("found", self.found), ("expected", self.expected), ("next", self.next_step))
+        rows = (
+            ("where", self.where),
+            ("found", self.found),
+            ("expected", self.expected),
+            ("next", self.next_step),
+        )
         return "\n".join([self.message, *(f"  {label}: {text}" for label, text in rows if text)])
 
 

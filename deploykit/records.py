@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
 
 RECORD_VERSION = 1
 
@@ -113,12 +113,13 @@ class ExportPlan:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """One input or output of an artifact as its file declares it."""
+    """One input or output of an artifact as its file declares it; ``color_order`` where the file says so."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     layout: Layout
+    color_order: ColorOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,10 @@ class Latency:
     warmup_runs: int
     samples_s: tuple[float, ...] = field(repr=False)
     size_bytes: int | None = None
+    runtime: str = ""
+    target: Target | None = None
+    precision: Precision | None = None
+    content_hash: str | None = None
 
     @property
     def median_s(self) -> float:
@@ -231,6 +236,22 @@ class Latency:
         """The 90th percentile (nearest rank) of the time of one run, in seconds."""
         ordered = sorted(self.samples_s)
         return ordered[max(0, math.ceil(0.9 * len(ordered)) - 1)]
+
+
+@dataclass(frozen=True)
+class SkippedLatency:
+    """Something that was to be measured and was not, with the reason."""
+
+    artifact: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What one interleaved run measured, in the order asked for, and what it left out."""
+
+    measured: tuple[Latency, ...]
+    skipped: tuple[SkippedLatency, ...] = ()
 
 
 def to_json(record: Any) -> Any:

@@ -41,7 +41,7 @@ def capture(
     training = modules_in_training(network)
     if training:
         raise VerificationError(
-            "The network is in training mode: BatchNorm would use the statistics of the batch, and dropout would be active.",
+            "The network is in training mode: BatchNorm would use batch statistics, and dropout would be active.",
             where=", ".join(training[:10]) + (f" and {len(training) - 10} more" if len(training) > 10 else ""),
             expected="every module in evaluation mode",
             next_step="call .eval() on the network before handing it over",
@@ -60,6 +60,9 @@ def capture(
                 next_step="make control flow independent of tensor values; see the cause with --verbose",
             ) from error
     assert isinstance(module, fx.GraphModule)
+    module.graph.set_codegen(fx.graph.CodeGen())
+    module = fx.GraphModule(module, module.graph)  # leaves the exporter's hooks and tree specifications behind
+    _drop_assertions(module)
     _restore_batch_norm(module)
     _flatten_outputs(module, outputs, type(network).__name__)
     tidy(module)
@@ -85,6 +88,12 @@ def _quiet() -> Iterator[None]:
 def _first_lines(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: " + (" ".join(lines[:3])[:400] if lines else "no message")
+
+
+def _drop_assertions(module: fx.GraphModule) -> None:
+    """Drop the assertions about dtype and layout, which capture has settled: they would keep dead code alive."""
+    for node in module.graph.find_nodes(op="call_function", target=aten._assert_tensor_metadata.default):
+        module.graph.erase_node(node)
 
 
 def _restore_batch_norm(module: fx.GraphModule) -> None:
@@ -118,7 +127,6 @@ def _flatten_outputs(module: fx.GraphModule, names: Sequence[str], network: str)
             next_step="list every tensor that forward returns under [[outputs]], in order; deploy = false drops one",
         )
     node.args = (tuple(tensors),)
-    module.graph.set_codegen(fx.graph.CodeGen())
 
 
 def _cast(module: fx.GraphModule, dtype: torch.dtype) -> None:

@@ -15,6 +15,8 @@ from deploykit.vocab import TensorSpec
 
 aten = torch.ops.aten
 
+LONGEST_EXPRESSION = 64
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -38,7 +40,15 @@ class Graph:
 
     def copy(self) -> Graph:
         """Return an independent copy: nodes, metadata and weights."""
-        return replace(self, module=copy.deepcopy(self.module))
+        module = fx.GraphModule(self.module, copy.deepcopy(self.module.graph))
+        for holder in module.modules():
+            for name, parameter in holder._parameters.items():
+                if parameter is not None:
+                    holder._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+            for name, buffer in holder._buffers.items():
+                if buffer is not None:
+                    holder._buffers[name] = buffer.clone()
+        return replace(self, module=module)
 
     def report(self, name: str) -> PassReport:
         """Return the report of the pass called ``name``; an empty one where it did not run."""
@@ -67,11 +77,14 @@ class Recorder:
         """Note one place left alone."""
         self._skipped.append(Skipped(module, reason))
 
+    def report(self) -> PassReport:
+        """Return what was noted so far."""
+        return PassReport(self.name, tuple(self._fired), tuple(self._skipped))
+
     def finish(self, graph: Graph) -> Graph:
         """Return ``graph`` cleaned of dead nodes and unread weights, with this report appended."""
         tidy(graph.module)
-        report = PassReport(self.name, tuple(self._fired), tuple(self._skipped))
-        return replace(graph, reports=(*graph.reports, report))
+        return replace(graph, reports=(*graph.reports, self.report()))
 
 
 def is_call(node: object, *targets: object) -> bool:
@@ -112,6 +125,45 @@ def constant(module: fx.GraphModule, node: object) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
+def computed_constant(module: fx.GraphModule, node: object) -> Tensor | None:
+    """Return what ``node`` computes where it is a short expression of weights alone, or None.
+
+    Nothing random is computed, and nothing longer than ``LONGEST_EXPRESSION`` nodes.
+    """
+    if not isinstance(node, fx.Node):
+        return None
+    found: set[fx.Node] = set()
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if not (current.op == "get_attr" or _is_pure(current)) or len(found) == LONGEST_EXPRESSION:
+            return None
+        found.add(current)
+        pending.extend(source for source in current.all_input_nodes if source not in found)
+    return _evaluate(module, node)
+
+
+def _is_pure(node: fx.Node) -> bool:
+    target = node.target
+    return (
+        node.op == "call_function"
+        and bool(node.all_input_nodes)
+        and isinstance(target, torch._ops.OpOverload)
+        and torch.Tag.nondeterministic_seeded not in target.tags
+        and not target._schema.is_mutable
+    )
+
+
+def _evaluate(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    if node.op == "get_attr":
+        return constant(module, node)
+    assert callable(node.target)
+    values = {source: _evaluate(module, source) for source in node.all_input_nodes}
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda source: values[source])
+    result: object = node.target(*args, **kwargs)
+    return result if isinstance(result, Tensor) else None
+
+
 def shape_of(node: object) -> tuple[int, ...] | None:
     """Return the static shape of what ``node`` computes, or None where it is not one tensor of known shape."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
@@ -125,9 +177,8 @@ def add_weight(module: fx.GraphModule, path: str, tensor: Tensor, before: fx.Nod
 
     A path that is taken gets a numbered suffix, since a weight may be shared by several calls.
     """
-    taken = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     name, count = path, 1
-    while name in taken:
+    while _is_taken(module, name):
         count += 1
         name = f"{path}_{count}"
     *parents, leaf = name.split(".")
@@ -141,22 +192,67 @@ def add_weight(module: fx.GraphModule, path: str, tensor: Tensor, before: fx.Nod
     holder.register_parameter(leaf, nn.Parameter(tensor.detach().clone(), requires_grad=False))
     with module.graph.inserting_before(before):
         node = module.graph.get_attr(name)
-    _stamp_value(node, tensor, before)
+    node.meta["val"] = torch.empty_like(tensor, device="meta")
     return node
 
 
-def _stamp_value(node: fx.Node, tensor: Tensor, neighbour: fx.Node) -> None:
-    value = neighbour.meta.get("val")
-    fake_mode = getattr(value, "fake_mode", None)
-    node.meta["val"] = fake_mode.from_tensor(tensor) if fake_mode is not None else tensor.to("meta")
+def _is_taken(module: nn.Module, path: str) -> bool:
+    holder: object = module
+    for part in path.split("."):
+        holder = getattr(holder, part, None)
+    return holder is not None
 
 
-def stamp(node: fx.Node, like: fx.Node) -> fx.Node:
-    """Return ``node`` with the shape and the origin of ``like``, which it stands for."""
-    for key in ("val", "nn_module_stack", "stack_trace", "custom", "deploykit_module"):
+_ORIGIN = ("val", "nn_module_stack", "stack_trace", "custom", "deploykit_module")
+
+
+def stamp(node: fx.Node, like: fx.Node, keys: Sequence[str] = _ORIGIN) -> fx.Node:
+    """Return ``node`` with the shape and the origin of ``like``, or only the ``keys`` of its metadata."""
+    for key in keys:
         if key in like.meta:
             node.meta[key] = like.meta[key]
     return node
+
+
+def weight_path(node: fx.Node, leaf: str) -> str:
+    """Return where a weight of ``node`` called ``leaf`` is stored: below the module that made the node."""
+    path = module_path(node)
+    return leaf if path == "(root)" else f"{path}.{leaf}"
+
+
+def sources(node: fx.Node) -> tuple[str, ...]:
+    """Return the paths of all modules that ``node`` was made from: its own, or those that a pass noted."""
+    noted = node.meta.get("custom", {}).get("deploykit", {}).get("modules")
+    return tuple(noted) if noted else (module_path(node),)
+
+
+def stand_for(node: fx.Node, original: fx.Node | None, modules: Sequence[str]) -> None:
+    """Note in ``node.meta["custom"]`` which ``modules`` made it, and that its value is that of ``original``.
+
+    The note is plain JSON and survives a further ``torch.export``: ``stands_for`` is the module path of the old
+    value and ``value`` the name of its node in the captured graph. A node that stands for no old value has
+    ``modules`` alone.
+    """
+    note: dict[str, object] = {"modules": list(dict.fromkeys(modules))}
+    if original is not None:
+        earlier = original.meta.get("custom", {}).get("deploykit", {})
+        note["stands_for"] = earlier.get("stands_for", module_path(original))
+        note["value"] = earlier.get("value", original.name)
+    node.meta["custom"] = {**node.meta.get("custom", {}), "deploykit": note}
+
+
+def erase_unread(module: fx.GraphModule, *nodes: object) -> None:
+    """Erase those of ``nodes`` that nothing reads, then whatever only they read, with weights left unread."""
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, fx.Node) or node._erased or node.users or node.op not in {"call_function", "get_attr"}:
+            continue
+        pending.extend(node.all_input_nodes)
+        module.graph.erase_node(node)
+        if node.op == "get_attr" and all(n.target != node.target for n in module.graph.find_nodes(op="get_attr")):
+            parent, _, leaf = str(node.target).rpartition(".")
+            delattr(module.get_submodule(parent), leaf)
 
 
 def tidy(module: fx.GraphModule) -> None:

@@ -46,9 +46,7 @@ class Conv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            channels_in, channels_out, kernel, padding=kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of ``x`` (N, C, H, W)."""
@@ -61,9 +59,7 @@ class ConvBnPrelu(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            channels_in, channels_out, kernel, stride, padding=(kernel - 1) // 2, bias=False
-        )
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=(kernel - 1) // 2, bias=False)
         self.bn = _batch_norm(channels_out)
         self.act = nn.PReLU(channels_out)
 
@@ -186,14 +182,12 @@ class SINetEncoder(nn.Module):
         self.level1 = ConvBnPrelu(3, 12, 3, stride=2)
         self.level2_0 = DsConvSe(12, 16, reduction=1)
         self.level2 = nn.ModuleList(
-            S2Module(16 if i == 0 else 48, 48, branches, residual=i > 0)
-            for i, branches in enumerate(LEVEL2_BRANCHES)
+            S2Module(16 if i == 0 else 48, 48, branches, residual=i > 0) for i, branches in enumerate(LEVEL2_BRANCHES)
         )
         self.BR2 = BnPrelu(16 + 48)
         self.level3_0 = DsConvSe(64, 48, reduction=2)
         self.level3 = nn.ModuleList(
-            S2Module(48 if i == 0 else 96, 96, branches, residual=i > 0)
-            for i, branches in enumerate(LEVEL3_BRANCHES)
+            S2Module(48 if i == 0 else 96, 96, branches, residual=i > 0) for i, branches in enumerate(LEVEL3_BRANCHES)
         )
         self.BR3 = BnPrelu(48 + 96)
         self.classifier = Conv(48 + 96, classes, 1)

@@ -1,0 +1,207 @@
+"""Artifacts on disk: their hashes, and the manifest beside them that says what they are and came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploykit.errors import ArtifactError
+from deploykit.records import (
+    RECORD_VERSION,
+    Artifact,
+    Comparison,
+    ExportPlan,
+    FileHash,
+    Fired,
+    PassReport,
+    Skipped,
+    TensorRecord,
+    Tolerance,
+    versioned,
+)
+from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
+
+MANIFEST = "manifest.json"
+_KIND = "artifact"
+
+
+def hash_items(items: Iterable[bytes]) -> str:
+    """Return the SHA-256 of ``items`` in order, each preceded by its length so that no two lists collide."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(len(item).to_bytes(8, "big"))
+        digest.update(item)
+    return digest.hexdigest()
+
+
+def hash_files(path: Path) -> tuple[FileHash, ...]:
+    """Return the hash of the file at ``path``, or of every file below the package at ``path``, in order of name."""
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    return tuple(
+        FileHash(
+            item.relative_to(path.parent).as_posix(), hashlib.sha256(item.read_bytes()).hexdigest(), item.stat().st_size
+        )
+        for item in files
+    )
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``folder`` that takes its place at the end, or vanishes on any error.
+
+    What ``folder`` held before stays until then, and stays for good on an error.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ArtifactError(
+            "The output folder cannot be written.",
+            where=str(folder.parent),
+            found=error.strerror or str(error),
+            expected="a folder that can be created and written to",
+            next_step="choose another with --output-dir",
+        ) from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        _replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) / "old"
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def write_manifest(artifact: Artifact, folder: Path) -> None:
+    """Write ``artifact`` as the manifest of ``folder``; its path is kept relative, so that the folder can move."""
+    record = versioned(_KIND, artifact)
+    record["body"]["path"] = artifact.path.name
+    (folder / MANIFEST).write_text(json.dumps(record, indent=2, sort_keys=True) + os.linesep, "utf-8")
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Return the artifact described by the manifest at, in, or beside ``path``.
+
+    Raises ArtifactError where there is none, it is of another version, or it is damaged.
+    """
+    manifest = _manifest_of(path)
+    try:
+        record = json.loads(manifest.read_text("utf-8"))
+        if record["kind"] != _KIND or record["deploykit"] != RECORD_VERSION:
+            raise ArtifactError(
+                "The manifest is of another kind or version.",
+                where=str(manifest),
+                found=f"{record['kind']}, version {record['deploykit']}",
+                expected=f"{_KIND}, version {RECORD_VERSION}",
+                next_step="export again",
+            )
+        return _artifact(record["body"], manifest.parent)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            "The manifest is damaged.",
+            where=str(manifest),
+            found=f"{type(error).__name__}: {error}",
+            expected="a manifest as deploykit export writes it",
+            next_step="export again",
+        ) from error
+
+
+def _manifest_of(path: Path) -> Path:
+    for candidate in (path, path / MANIFEST, path.parent / MANIFEST):
+        if candidate.is_file() and candidate.name == MANIFEST:
+            return candidate
+    raise ArtifactError(
+        "There is no manifest.",
+        where=str(path),
+        found="nothing" if not path.exists() else "no manifest.json in it or beside it",
+        expected="an artifact that deploykit export wrote",
+    )
+
+
+def find_artifacts(folder: Path) -> tuple[Artifact, ...]:
+    """Return every artifact below ``folder`` in order of path; an empty tuple where there is none."""
+    manifests = sorted(folder.glob(f"**/{MANIFEST}")) if folder.is_dir() else []
+    return tuple(read_artifact(path) for path in manifests if not path.parent.name.startswith("."))
+
+
+def changed_files(artifact: Artifact) -> tuple[str, ...]:
+    """Return the files of ``artifact`` whose bytes differ from its manifest, are missing, or were added."""
+    now = {item.path: item.sha256 for item in hash_files(artifact.path)} if artifact.path.exists() else {}
+    then = {item.path: item.sha256 for item in artifact.files}
+    return tuple(sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)))
+
+
+def _artifact(body: dict[str, Any], folder: Path) -> Artifact:
+    return Artifact(
+        **{
+            **body,
+            "plan": _plan(body["plan"]),
+            "path": folder / body["path"],
+            "files": tuple(FileHash(**item) for item in body["files"]),
+            "inputs": tuple(_tensor(item) for item in body["inputs"]),
+            "outputs": tuple(_tensor(item) for item in body["outputs"]),
+            "passes": tuple(_pass(item) for item in body["passes"]),
+            "comparisons": tuple(_comparison(item) for item in body["comparisons"]),
+            "lint": tuple(body["lint"]),
+        }
+    )
+
+
+def _plan(body: dict[str, Any]) -> ExportPlan:
+    return ExportPlan(
+        **{
+            **body,
+            "target": Target(body["target"]),
+            "precision": Precision(body["precision"]),
+            "layout": Layout(body["layout"]),
+            "input_kind": InputKind(body["input_kind"]),
+            "output_kind": OutputKind(body["output_kind"]),
+            "input_shapes": tuple(tuple(shape) for shape in body["input_shapes"]),
+            "passes": tuple(body["passes"]),
+        }
+    )
+
+
+def _tensor(body: dict[str, Any]) -> TensorRecord:
+    order = body["color_order"]
+    return TensorRecord(
+        body["name"], tuple(body["shape"]), body["dtype"], Layout(body["layout"]), ColorOrder(order) if order else None
+    )
+
+
+def _pass(body: dict[str, Any]) -> PassReport:
+    fired = tuple(Fired(tuple(item["modules"]), item["detail"]) for item in body["fired"])
+    return PassReport(body["name"], fired, tuple(Skipped(**item) for item in body["skipped"]))
+
+
+def _comparison(body: dict[str, Any]) -> Comparison:
+    numbers = {key: float(body[key]) for key in ("max_abs_error", "median_abs_error", "relative_l2", "snr_db")}
+    return Comparison(
+        **{
+            **body,
+            **numbers,
+            "worst_index": tuple(body["worst_index"]),
+            "tolerance": Tolerance(**body["tolerance"]),
+            "failures": tuple(body["failures"]),
+        }
+    )

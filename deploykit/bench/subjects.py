@@ -1,0 +1,116 @@
+"""What is to be measured: exported artifacts with their manifest, and bare files of a known format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploykit.artifact import MANIFEST, changed_files, find_artifacts, hash_files, read_artifact
+from deploykit.errors import ArtifactError, UsageError
+from deploykit.records import Artifact
+from deploykit.targets.table import target_of
+from deploykit.vocab import Target
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One file to measure; ``name`` is the shortest end of its path that tells it from the others."""
+
+    name: str
+    path: Path
+    target: Target
+    size_bytes: int
+    artifact: Artifact | None
+
+
+def find_subjects(paths: Sequence[Path]) -> tuple[Subject, ...]:
+    """Return what ``paths`` name, in their order: files, packages, and every artifact below a folder.
+
+    Raises:
+        ArtifactError: nothing is there, a manifest is damaged, or a file is not the one of its manifest.
+        TargetError: a file of an unknown format.
+        UsageError: one file twice.
+    """
+    return _subjects([item for path in paths for item in _items(path)])
+
+
+def exported_subjects(artifacts: Iterable[Artifact]) -> tuple[Subject, ...]:
+    """Return ``artifacts`` as subjects. Raises as ``find_subjects`` does."""
+    return _subjects([(_unchanged(one).path, one) for one in artifacts])
+
+
+def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
+    if not path.exists():
+        raise ArtifactError(
+            "There is no such file.",
+            where=str(path),
+            found="nothing",
+            expected="an exported file, or a folder that deploykit export wrote",
+        )
+    if path.name == MANIFEST:
+        artifact = _unchanged(read_artifact(path))
+        return [(artifact.path, artifact)]
+    if path.is_dir() and path.suffix.lower() != ".mlpackage":
+        found = find_artifacts(path)
+        if not found:
+            raise ArtifactError(
+                "There is no artifact in the folder.",
+                where=str(path),
+                found=f"no {MANIFEST} in it or below it",
+                expected="a folder that deploykit export wrote",
+                next_step="name the file itself",
+            )
+        return [(_unchanged(one).path, one) for one in found]
+    target_of(path)
+    beside = path.parent / MANIFEST
+    artifact_beside = read_artifact(beside) if beside.is_file() else None
+    if artifact_beside is not None and artifact_beside.path.name == path.name:
+        return [(path, _unchanged(artifact_beside))]
+    return [(path, None)]
+
+
+def _unchanged(artifact: Artifact) -> Artifact:
+    changed = changed_files(artifact)
+    if changed:
+        raise ArtifactError(
+            "The file is not the one that its manifest describes.",
+            where=str(artifact.path),
+            found="changed, missing or added: " + ", ".join(changed),
+            expected=f"the files of {MANIFEST} beside it",
+            next_step="export again, or take the manifest away to measure the file as it is",
+        )
+    return artifact
+
+
+def _subjects(items: Sequence[tuple[Path, Artifact | None]]) -> tuple[Subject, ...]:
+    seen: set[Path] = set()
+    for path, _ in items:
+        if path.resolve() in seen:
+            raise UsageError(
+                "The same file is given twice.",
+                where=str(path),
+                expected="each file once",
+                next_step="copy it under another name to measure it against itself",
+            )
+        seen.add(path.resolve())
+    names = short_names([path for path, _ in items])
+    return tuple(
+        Subject(name, path, target_of(path), sum(one.size_bytes for one in hash_files(path)), artifact)
+        for name, (path, artifact) in zip(names, items, strict=True)
+    )
+
+
+def short_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the shortest end of each path that no other of ``paths``, all different, ends with."""
+    parts = [path.resolve().parts for path in paths]
+    return tuple(_short_name(index, parts) for index in range(len(parts)))
+
+
+def _short_name(index: int, parts: Sequence[tuple[str, ...]]) -> str:
+    own = parts[index]
+    for length in range(1, len(own)):
+        same = sum(other[-length:] == own[-length:] for other in parts)
+        if same == 1:
+            return "/".join(own[-length:])
+    return "/".join(own)

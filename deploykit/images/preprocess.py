@@ -1,0 +1,106 @@
+"""From a photo on disk to the tensor that the network takes, exactly as the recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.errors import ImageError
+from deploykit.recipe import Input
+from deploykit.vocab import ColorOrder
+
+Pixels: TypeAlias = NDArray[np.uint8]
+FloatArray: TypeAlias = NDArray[np.float32]
+
+_FILTERS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def read_image(path: Path) -> Pixels:
+    """Return the photo at ``path`` as RGB pixels (H, W, 3); rotation flags of cameras are applied.
+
+    Raises ImageError where there is no file or it is not an image.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise ImageError("The image cannot be read.", where=str(path), found=found, expected="an image file")
+    encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ImageError(
+            "The image cannot be decoded.",
+            where=str(path),
+            found=f"{encoded.size} bytes that OpenCV does not recognise",
+            expected="PNG, JPEG, BMP, WebP or TIFF",
+        )
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def image_paths(folder: Path) -> tuple[Path, ...]:
+    """Return the image files of ``folder`` in order of name; a folder without any is an error."""
+    if not folder.is_dir():
+        raise ImageError("The folder of images does not exist.", where=str(folder), expected="a folder")
+    paths = tuple(p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not paths:
+        raise ImageError(
+            "The folder holds no images.",
+            where=str(folder),
+            expected="files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
+        )
+    return paths
+
+
+def resize_pixels(image: Pixels, spec: Input) -> Pixels:
+    """Return ``image`` (H, W, 3, RGB) at the input's size and in its colour order, still 0 to 255."""
+    height, width = spec.height, spec.width
+    interpolation = _FILTERS[spec.resize.filter]
+    if spec.resize.rule == "letterbox":
+        rows, columns = image.shape[:2]
+        ratio = min(height / rows, width / columns)
+        size = (max(1, round(columns * ratio)), max(1, round(rows * ratio)))
+        resized = cv2.resize(image, size, interpolation=interpolation)
+        canvas = np.full((height, width, 3), spec.resize.pad_value, dtype=np.uint8)
+        top, left = (height - size[1]) // 2, (width - size[0]) // 2
+        canvas[top : top + size[1], left : left + size[0]] = resized
+        fitted: Pixels = canvas
+    else:
+        fitted = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), dtype=np.uint8)
+    ordered = fitted[:, :, ::-1] if spec.color_order is ColorOrder.BGR else fitted
+    return np.ascontiguousarray(ordered)
+
+
+def normalise(pixels: Pixels, spec: Input) -> FloatArray:
+    """Return the network's input (1, 3, H, W) for ``pixels`` (H, W, 3) in the input's colour order."""
+    mean = np.asarray(spec.mean, dtype=np.float64)
+    scale = np.asarray(spec.scale, dtype=np.float64)
+    values = (pixels.astype(np.float64) - mean) * scale
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None].astype(np.float32))
+
+
+def preprocess(image: Pixels, spec: Input) -> FloatArray:
+    """Return the network's input (1, 3, H, W) for a photo (H, W, 3) in RGB."""
+    return normalise(resize_pixels(image, spec), spec)
+
+
+def fit_mask_to_photo(mask: NDArray[np.generic], spec: Input, height: int, width: int) -> Pixels:
+    """Return ``mask`` (h, w) at the size of the photo it was made from, letterbox borders cut away."""
+    fitted = np.asarray(mask, dtype=np.uint8)
+    if spec.resize.rule == "letterbox":
+        rows, columns = fitted.shape
+        ratio = min(rows / height, columns / width)
+        inner = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
+        fitted = fitted[top : top + inner[0], left : left + inner[1]]
+    return np.asarray(cv2.resize(fitted, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)

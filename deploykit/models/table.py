@@ -1,0 +1,8 @@
+"""The networks that come with deploykit: name → where its class is, imported only when it is asked for."""
+
+from __future__ import annotations
+
+MODELS: dict[str, str] = {
+    "sinet": "deploykit.models.sinet:SINet",
+    "rcrnet": "deploykit.models.rcrnet:RCRNet",
+}

@@ -1,0 +1,162 @@
+"""From a recipe and a checkpoint to an evaluated network; which recipe a bare checkpoint belongs to."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from deploykit.checkpoint import Checkpoint, load_into, read_checkpoint
+from deploykit.errors import CheckpointError, RecipeError
+from deploykit.models.table import MODELS
+from deploykit.recipe import CheckpointSection, Recipe, bundled_recipes, load_recipe
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in training form with trained float32 weights, in evaluation mode."""
+
+    recipe: Recipe
+    module: nn.Module
+    checkpoint_path: Path
+    checkpoint_sha256: str
+    notes: tuple[str, ...]
+
+
+def build_network(recipe: Recipe) -> nn.Module:
+    """Return the recipe's network with fresh weights, in evaluation mode.
+
+    A factory ``package.module:name`` is looked up in the installed packages, the recipe's folder and the current
+    folder. Raises RecipeError where it cannot be imported or called, or returns no module.
+    """
+    section = recipe.file.network
+    location = MODELS.get(section.factory, section.factory)
+    module_name, separator, attribute = location.partition(":")
+    if not separator:
+        raise RecipeError(
+            "There is no such network.",
+            where=f"{recipe.path}: network.factory",
+            found=section.factory,
+            expected="one of " + ", ".join(MODELS) + ', or "package.module:factory" from your own code',
+        )
+    factory = _factory(recipe, module_name, attribute)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = factory(**section.arguments)
+    except TypeError as error:
+        raise RecipeError(
+            "The network's factory does not take these arguments.",
+            where=f"{recipe.path}: network.arguments",
+            found=f"{section.arguments}: {error}",
+            next_step=f"give the keyword arguments of {location}",
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise RecipeError(
+            "The network's factory does not return a network.",
+            where=f"{recipe.path}: network.factory",
+            found=type(network).__name__,
+            expected="a torch.nn.Module",
+        )
+    return network.eval()
+
+
+def _factory(recipe: Recipe, module_name: str, attribute: str) -> Callable[..., object]:
+    try:
+        with _importable(recipe.path.parent, Path.cwd()):
+            value: object = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise RecipeError(
+            "The network's factory cannot be imported.",
+            where=f"{recipe.path}: network.factory",
+            found=f"{module_name}:{attribute}: {error}",
+            expected="package.module:factory, importable from here, the recipe's folder or the environment",
+        ) from error
+    if not callable(value):
+        raise RecipeError(
+            "The network's factory cannot be called.",
+            where=f"{recipe.path}: network.factory",
+            found=type(value).__name__,
+            expected="a class or a function that returns a torch.nn.Module",
+        )
+    return value
+
+
+@contextmanager
+def _importable(*folders: Path) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = [str(folder) for folder in folders]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def load_network(recipe: Recipe, *, checkpoint: Path | None = None, key: str | None = None) -> LoadedNetwork:
+    """Return the recipe's network with the weights of ``checkpoint``, or of the one that the recipe names.
+
+    ``key`` chooses a nested state dict. Raises CheckpointError where there is none, or it does not fit strictly.
+    """
+    section = recipe.file.checkpoint
+    path = checkpoint or recipe.checkpoint_path()
+    if path is None:
+        raise CheckpointError(
+            "The recipe names no checkpoint and none was given.",
+            where=str(recipe.path),
+            expected="[checkpoint] in the recipe, or --checkpoint FILE",
+        )
+    read = read_checkpoint(path, key=key or (section.key if section and checkpoint is None else None))
+    if checkpoint is None and section is not None and section.sha256 not in (None, read.sha256):
+        raise CheckpointError(
+            "The checkpoint is not the one that the recipe was written for.",
+            where=str(path),
+            found=f"sha256 {read.sha256}",
+            expected=f"sha256 {section.sha256}",
+            next_step="restore the file, or correct checkpoint.sha256 in the recipe",
+        )
+    loaded, notes = load_into(build_network(recipe), read, section.key_map if section else {})
+    return LoadedNetwork(recipe, loaded, path, read.sha256, (*read.notes, *notes))
+
+
+def recognise(checkpoint: Checkpoint) -> Recipe:
+    """Return the bundled recipe whose network has exactly the keys and shapes of ``checkpoint``.
+
+    Raises CheckpointError, saying how near each known network came, where none fits.
+    """
+    distances = []
+    for name in bundled_recipes():
+        recipe = load_recipe(name)
+        network = build_network(recipe)
+        try:
+            load_into(network, checkpoint, (recipe.file.checkpoint or CheckpointSection(path="-")).key_map)
+        except CheckpointError:
+            expected = set(network.state_dict())
+            shared = len(expected & set(checkpoint.tensors))
+            distances.append(f"{name} shares {shared} of its {len(expected)} keys")
+            continue
+        return recipe
+    first = ", ".join(list(checkpoint.tensors)[:3])
+    raise CheckpointError(
+        "The checkpoint belongs to no network that deploykit knows.",
+        where=str(checkpoint.path),
+        found=f"{len(checkpoint.tensors)} tensors ({first}, ...); " + "; ".join(distances),
+        expected="the keys and shapes of a bundled network",
+        next_step="write a recipe with your own network: deploykit init shows a template",
+    )
+
+
+def recipe_for(name: str | Path | None, checkpoint: Path | None, default: str | Path, key: str | None = None) -> Recipe:
+    """Return the recipe named, else the one that a given checkpoint's keys belong to, else the default one."""
+    if name is not None:
+        return load_recipe(name)
+    if checkpoint is not None:
+        return recognise(read_checkpoint(checkpoint, key=key))
+    return load_recipe(default)

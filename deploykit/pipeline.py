@@ -1,0 +1,284 @@
+"""The straight line: recipe and checkpoint → training graph → deploy graph → verified files on disk."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+import deploykit
+from deploykit.artifact import hash_files, hash_items, staged, write_manifest
+from deploykit.errors import TargetError, VerificationError
+from deploykit.graph.graph import Graph
+from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
+from deploykit.graph.passes.build_in_preprocessing import Normalisation, build_in_preprocessing
+from deploykit.graph.round import round_weights
+from deploykit.graph.simplify import PASSES
+from deploykit.network import LoadedNetwork
+from deploykit.recipe import Recipe
+from deploykit.records import Artifact, Comparison, ExportPlan, SkippedTarget
+from deploykit.targets.base import ExportRequest, Runtime
+from deploykit.targets.chatter import contained
+from deploykit.targets.table import TARGETS, check_plan, part, require
+from deploykit.verify.compare import compare
+from deploykit.verify.reference import Outputs, gather, reference_outputs
+from deploykit.verify.reparam import deploy_graph, training_graph
+from deploykit.verify.samples import Sample, feed
+from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+
+Step: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user may choose; ``None`` takes the target's default."""
+
+    precision: Precision = Precision.FP32
+    input_kind: InputKind = InputKind.TENSOR
+    output_kind: OutputKind = OutputKind.LOGITS
+    layout: Layout | None = None
+    opset: int | None = None
+    minimum_os: str | None = None
+
+
+def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> ExportPlan:
+    """Return the frozen plan of one file. Raises TargetError where the target cannot do what is asked."""
+    row = TARGETS[target]
+    inputs = (BUILD_IN,) if options.input_kind is InputKind.IMAGE else ()
+    plan = ExportPlan(
+        target=target,
+        precision=options.precision,
+        layout=options.layout or Layout.NCHW,
+        input_kind=options.input_kind,
+        output_kind=options.output_kind,
+        input_shapes=tuple(item.shape for item in recipe.file.inputs),
+        passes=(*PASSES, *inputs, *(one.__name__ for one in _lowering(target))),
+        opset=row.default_opset if options.opset is None else options.opset,
+        minimum_os=options.minimum_os or row.default_minimum_os,
+    )
+    check_plan(plan)
+    return plan
+
+
+def _lowering(target: Target) -> tuple[Callable[[Graph], Graph], ...]:
+    passes: tuple[Callable[[Graph], Graph], ...] = part(target, "lowering").PASSES
+    return passes
+
+
+def lower(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
+    """Return ``deploy`` (float64) as the graph that ``plan`` writes: preprocessing, rounding, target rewrites."""
+    graph = deploy
+    if plan.input_kind is InputKind.IMAGE:
+        # Core ML's image input hands pixels over as floats.
+        pixel_dtype = "float32" if plan.target is Target.COREML else "uint8"
+        graph = build_in_preprocessing(
+            graph,
+            {
+                item.name: Normalisation(item.mean, item.scale, pixel_dtype)
+                for item in recipe.file.inputs
+                if item.kind == "image"
+            },
+        )
+    graph = round_weights(graph)
+    for rewrite in _lowering(plan.target):
+        graph = rewrite(graph)
+    return graph
+
+
+def compare_runtime(
+    runtime: Runtime, recipe: Recipe, precision: Precision, samples: Sequence[Sample], reference: Sequence[Outputs]
+) -> tuple[Comparison, ...]:
+    """Return the comparison of every deployed output of the open file with the training form's."""
+    measured = []
+    for sample in samples:
+        outputs = runtime.run(feed(sample, runtime.inputs, recipe))
+        measured.append({record.name: _first_layout(outputs[record.name], record.layout) for record in runtime.outputs})
+    tolerance = recipe.file.tolerances.of(precision)
+    return tuple(
+        compare(
+            output.name,
+            [np.asarray(one[output.name]) for one in measured],
+            gather(reference, output.name),
+            tolerance,
+            classes=len(output.classes),
+            pictures=[sample.picture for sample in samples],
+        )
+        for output in recipe.deployed()
+    )
+
+
+def _first_layout(value: np.ndarray, layout: Layout) -> np.ndarray:
+    return value.transpose(0, 3, 1, 2) if layout is Layout.NHWC and value.ndim == 4 else value
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A network captured and simplified once, with the reference that every file is compared with."""
+
+    network: LoadedNetwork
+    deploy: Graph
+    samples: tuple[Sample, ...]
+    reference: tuple[Outputs, ...]
+
+    def write(
+        self,
+        target: Target,
+        options: ExportOptions,
+        output_dir: Path,
+        *,
+        verbose: bool = False,
+        step: Step | None = None,
+    ) -> Artifact:
+        """Write one file below ``output_dir``, run it from disk, compare, and only then put it in place.
+
+        Raises:
+            TargetError: the target is not installed, or cannot take the plan or the network.
+            VerificationError: the file on disk differs from the training form; nothing is left behind.
+        """
+        say = step or (lambda message: None)
+        recipe = self.network.recipe
+        row = require(target)
+        plan = plan_export(recipe, target, options)
+        say(f"{target}: lowering")
+        graph = lower(self.deploy, recipe, plan)
+        request = ExportRequest(graph, plan, recipe, describe(self.network, plan))
+        with staged(output_dir / recipe.name / plan.folder()) as folder:
+            path = folder / f"{recipe.name}{row.suffix}"
+            say(f"{target}: converting")
+            with contained(verbose):
+                part(target, "export").write(request, path)
+            say(f"{target}: running the file")
+            with contained(verbose), part(target, "runtime").open_artifact(path) as runtime:
+                comparisons = compare_runtime(runtime, recipe, plan.precision, self.samples, self.reference)
+                inputs, outputs, name = runtime.inputs, runtime.outputs, runtime.name
+            _refuse_difference(recipe, plan, comparisons)
+            files = hash_files(path)
+            artifact = Artifact(
+                recipe=recipe.name,
+                plan=plan,
+                path=path,
+                content_hash=hash_items(part(target, "export").content_items(path)),
+                size_bytes=sum(item.size_bytes for item in files),
+                files=files,
+                recipe_sha256=recipe.sha256,
+                checkpoint_sha256=self.network.checkpoint_sha256,
+                inputs=inputs,
+                outputs=outputs,
+                toolchain=toolchain(target),
+                passes=graph.reports,
+                comparisons=comparisons,
+                lint=lint(graph, plan),
+                runtime=name,
+            )
+            write_manifest(artifact, folder)
+        return replace(artifact, path=output_dir / recipe.name / plan.folder() / path.name)
+
+
+def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporter:
+    """Return ``network`` captured, simplified and evaluated on ``samples``, ready to write files."""
+    training = training_graph(network)
+    deploy = deploy_graph(training, network.recipe)
+    reference = reference_outputs(network.module, network.recipe, samples)
+    return Exporter(network, deploy, tuple(samples), reference)
+
+
+def installed_targets() -> tuple[tuple[Target, ...], tuple[SkippedTarget, ...]]:
+    """Return the targets that can be written here, and the others with what they lack."""
+    ready, skipped = [], []
+    for target, row in TARGETS.items():
+        missing = row.missing()
+        if missing:
+            skipped.append(SkippedTarget(target, f"not installed: {', '.join(missing)}; {row.install_command()}"))
+        else:
+            ready.append(target)
+    return tuple(ready), tuple(skipped)
+
+
+def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[Comparison]) -> None:
+    failures = [f"{one.output}: {failure}" for one in comparisons for failure in one.failures]
+    if failures:
+        worst = max(comparisons, key=lambda one: one.max_abs_error)
+        raise VerificationError(
+            f"The {plan.target} file does not give what the checkpoint gives; it was not kept.",
+            where=f"{recipe.name}, {plan.precision}, worst at {worst.output}{list(worst.worst_index)}",
+            found="; ".join(failures),
+            expected=f"the recipe's tolerances for {plan.precision}: {worst.tolerance.reason}",
+            next_step="try --precision fp32, or look at the layers with deploykit verify-reparam",
+        )
+
+
+def lint(graph: Graph, plan: ExportPlan) -> tuple[str, ...]:
+    """Return what a person should know about the file although it passed."""
+    del plan
+    return tuple(skip.reason for skip in graph.report(BUILD_IN).skipped)
+
+
+def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
+    """Return what the file says about itself, as texts without a time, a path or a machine."""
+    recipe = network.recipe
+    found = {
+        "description": recipe.file.description,
+        "license": recipe.file.license,
+        "source": recipe.file.source,
+        "version": deploykit.__version__,
+        "recipe": recipe.name,
+        "recipe_sha256": recipe.sha256,
+        "checkpoint_sha256": network.checkpoint_sha256,
+        "precision": plan.precision.value,
+        "plan": plan.digest(),
+    }
+    for item in recipe.file.inputs:
+        text = f"{item.kind}, shape {list(item.shape)}"
+        if item.kind == "image":
+            text += f", {item.color_order}, resized by {item.resize.rule} ({item.resize.filter})"
+            if plan.input_kind is InputKind.IMAGE:
+                text += ", 8-bit pixels; the preprocessing is in the file"
+            else:
+                text += f", (pixel - {list(item.mean)}) * {list(item.scale)}"
+        found[f"input.{item.name}"] = text
+    for output in recipe.deployed():
+        classes = f"; classes: {', '.join(output.classes)}" if output.classes else ""
+        found[f"output.{output.name}"] = f"{output.meaning}{classes}"
+    return found
+
+
+def toolchain(target: Target) -> dict[str, str]:
+    """Return the versions that decided what the file is made of."""
+    return {
+        "deploykit": deploykit.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        **TARGETS[target].versions(),
+    }
+
+
+def export(
+    network: LoadedNetwork,
+    targets: Sequence[Target],
+    samples: Sequence[Sample],
+    output_dir: Path,
+    options: ExportOptions | None = None,
+    *,
+    verbose: bool = False,
+    step: Step | None = None,
+) -> tuple[Artifact, ...]:
+    """Write and verify one file per target; the first that fails stops the rest.
+
+    Every plan is checked before anything is converted. Raises as ``Exporter.write`` does.
+    """
+    chosen = options or ExportOptions()
+    if not targets:
+        raise TargetError("No target is installed.", expected="at least one of onnx, coreml, tflite")
+    for target in targets:
+        require(target)
+        plan_export(network.recipe, target, chosen)
+    if step:
+        step("capturing and simplifying the network")
+    exporter = prepare_export(network, samples)
+    return tuple(exporter.write(target, chosen, output_dir, verbose=verbose, step=step) for target in targets)

@@ -1,0 +1,343 @@
+"""Recipes: TOML files that say which network, which inputs, which outputs and how exact a file has to be."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from deploykit.errors import RecipeError, UsageError
+from deploykit.records import Tolerance
+from deploykit.resources import bundled
+from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target, TensorSpec
+
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=16)]
+PROJECT_FILE = "deploykit.toml"
+DEFAULT_RECIPE = "sinet"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    """A table of a recipe: unknown keys are refused and values are never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class Network(_Section):
+    """Which network: a name from ``deploykit.models`` or ``package.module:factory``, with keyword arguments."""
+
+    factory: str = Field(min_length=1)
+    arguments: dict[str, Any] = {}
+
+
+class Resize(_Section):
+    """How a photo becomes the input size: ``stretch`` ignores its aspect ratio, ``letterbox`` pads to keep it."""
+
+    rule: Literal["stretch", "letterbox"] = "stretch"
+    filter: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 128
+
+
+class Input(_Section):
+    """One input. For an image, the network sees ``(pixel - mean) * scale`` per channel, in ``color_order``."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    kind: Literal["image", "tensor"] = "image"
+    shape: tuple[int, ...]
+    color_order: ColorOrder = ColorOrder.RGB
+    value_range: tuple[float, float] = (0.0, 255.0)
+    mean: Channels = (0.0,)
+    scale: Channels = (1.0,)
+    resize: Resize = Resize()
+    source: str = Field(min_length=1)
+
+    @field_validator("shape")
+    @classmethod
+    def _positive(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or any(size < 1 for size in shape):
+            raise ValueError("every size of the shape must be at least 1, batch first")
+        if shape[0] != 1:
+            raise ValueError("the batch size, the first number of the shape, must be 1")
+        return shape
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Input:
+        if self.kind == "tensor":
+            return self
+        if len(self.shape) != 4 or self.shape[1] != 3:
+            raise ValueError('an image input has the shape [1, 3, height, width]; use kind = "tensor" for others')
+        for key, values in (("mean", self.mean), ("scale", self.scale)):
+            if len(values) not in (1, self.shape[1]):
+                raise ValueError(f"{key} needs 1 or {self.shape[1]} values, one per channel, not {len(values)}")
+        if any(value == 0 for value in self.scale):
+            raise ValueError("scale must not be 0: it multiplies the input")
+        if self.value_range != (0.0, 255.0):
+            raise ValueError("an image input is described for pixels from 0 to 255: put the range into mean and scale")
+        return self
+
+    def spec(self) -> TensorSpec:
+        """Return name, shape and dtype as the network takes them."""
+        return TensorSpec(self.name, self.shape, "float32", Layout.NCHW)
+
+    @property
+    def height(self) -> int:
+        """Rows of the input."""
+        return self.shape[-2]
+
+    @property
+    def width(self) -> int:
+        """Columns of the input."""
+        return self.shape[-1]
+
+
+class Output(_Section):
+    """One tensor that forward returns. ``deploy = false`` drops it from the exported file (an edge head, say)."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    meaning: str = Field(min_length=1)
+    classes: tuple[str, ...] = ()
+    deploy: bool = True
+
+
+class CheckpointSection(_Section):
+    """Where the trained weights are, relative to the recipe, and how their keys map to the network's."""
+
+    path: str = Field(min_length=1)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    key: str | None = None
+    key_map: dict[str, str] = {}
+
+
+class Expected(_Section):
+    """How often each pass must fire on this network; a step that did nothing is then seen."""
+
+    fold_batch_norm: int | None = Field(default=None, ge=0)
+    merge_branches: int | None = Field(default=None, ge=0)
+
+
+class ToleranceSection(_Section):
+    """The bounds of one comparison, with the reason for their size."""
+
+    reason: str = Field(min_length=10)
+    max_abs_error: float | None = Field(default=None, gt=0)
+    relative_l2: float | None = Field(default=None, gt=0)
+    mask_agreement: float | None = Field(default=None, gt=0, le=1)
+    wrong_pixels: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> ToleranceSection:
+        if all(getattr(self, key) is None for key in type(self).model_fields if key != "reason"):
+            raise ValueError(
+                "a tolerance needs at least one bound: max_abs_error, relative_l2, mask_agreement, wrong_pixels"
+            )
+        return self
+
+    def record(self) -> Tolerance:
+        """Return the same bounds as a record."""
+        return Tolerance(**self.model_dump())
+
+
+class Tolerances(_Section):
+    """``float64`` judges the algebra, ``float32`` the rounded weights, ``fp32`` and ``fp16`` the exported files."""
+
+    float64: ToleranceSection = ToleranceSection(
+        relative_l2=1e-12,
+        reason="folding and merging are exact over the reals; float64 leaves about 1e-15 per layer",
+    )
+    float32: ToleranceSection = ToleranceSection(
+        relative_l2=1e-4,
+        wrong_pixels=0,
+        reason="float32 rounds each weight once, about 6e-8 relative, and each sum",
+    )
+    fp32: ToleranceSection = ToleranceSection(
+        relative_l2=1e-4,
+        wrong_pixels=0,
+        reason="runtimes sum in another order than PyTorch, in the same float32",
+    )
+    fp16: ToleranceSection = ToleranceSection(
+        relative_l2=5e-2,
+        mask_agreement=0.995,
+        reason="half precision keeps 11 bits per value and the errors of all layers add up",
+    )
+
+    def of(self, precision: Precision) -> Tolerance:
+        """Return the bounds of an exported file of ``precision``."""
+        section: ToleranceSection = getattr(self, precision.value)
+        return section.record()
+
+
+class Variant(_Section):
+    """A named way to export: what differs from the defaults of ``deploykit export``."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    targets: tuple[Target, ...] = tuple(Target)
+    precision: Precision = Precision.FP32
+    input_kind: InputKind = InputKind.TENSOR
+    layout: Layout | None = None
+    size: tuple[int, int] | None = None
+    minimum_os: str | None = None
+    opset: int | None = None
+
+
+class RecipeFile(_Section):
+    """The whole of a ``recipes/*.toml``."""
+
+    format_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str = Field(min_length=1)
+    license: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    network: Network
+    inputs: tuple[Input, ...] = Field(min_length=1)
+    outputs: tuple[Output, ...] = Field(min_length=1)
+    checkpoint: CheckpointSection | None = None
+    expected: Expected = Expected()
+    tolerances: Tolerances = Tolerances()
+    variants: tuple[Variant, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> RecipeFile:
+        for kind, names in (
+            ("inputs", [item.name for item in self.inputs]),
+            ("outputs", [item.name for item in self.outputs]),
+            ("variants", [item.name for item in self.variants]),
+        ):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{kind} have the same name twice: {', '.join(repeated)}")
+        clash = {item.name for item in self.inputs} & {item.name for item in self.outputs}
+        if clash:
+            raise ValueError(f"an input and an output have the same name: {', '.join(sorted(clash))}")
+        if not any(output.deploy for output in self.outputs):
+            raise ValueError("no output is deployed: set deploy = true on at least one of [[outputs]]")
+        return self
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe and where it came from. ``sha256`` is that of the file's bytes."""
+
+    file: RecipeFile
+    path: Path
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.file.name
+
+    def deployed(self) -> tuple[Output, ...]:
+        """Return the outputs that the exported file has."""
+        return tuple(output for output in self.file.outputs if output.deploy)
+
+    def checkpoint_path(self) -> Path | None:
+        """Return where the recipe's checkpoint is, or None where it names none."""
+        section = self.file.checkpoint
+        return None if section is None else (self.path.parent / section.path).resolve()
+
+    def with_size(self, height: int, width: int) -> Recipe:
+        """Return this recipe with another input size for every image input, recorded in the shape only."""
+        if height < 1 or width < 1:
+            raise UsageError(
+                "The input size must be positive.",
+                found=f"{height}x{width}",
+                expected="HxW, for example 256x192",
+            )
+        inputs = tuple(
+            item.model_copy(update={"shape": (*item.shape[:-2], height, width)}) if item.kind == "image" else item
+            for item in self.file.inputs
+        )
+        return Recipe(self.file.model_copy(update={"inputs": inputs}), self.path, self.sha256)
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called ``name``; an unknown one is an error that lists those there are."""
+        for variant in self.file.variants:
+            if variant.name == name:
+                return variant
+        names = ", ".join(variant.name for variant in self.file.variants) or "none"
+        raise UsageError("The recipe has no such variant.", where=str(self.path), found=name, expected=names)
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Return name → path of every recipe that comes with deploykit, in order of name."""
+    return {path.stem: path for path in sorted(bundled("recipes").glob("*.toml"))}
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Return the recipe called ``name``, or the one in the file at that path.
+
+    Raises:
+        RecipeError: no such recipe or file, not TOML, or not valid: file, key, found and expected are named.
+    """
+    known = bundled_recipes()
+    path = known.get(str(name), Path(name))
+    if str(name) not in known and path.suffix != ".toml" and not path.exists():
+        raise RecipeError(
+            "There is no such recipe.",
+            found=str(name),
+            expected="a bundled recipe (" + ", ".join(known) + ") or the path of a .toml file",
+            next_step="list them with: deploykit recipes",
+        )
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing"
+        raise RecipeError("The recipe cannot be read.", where=str(path), found=what, expected="a .toml file")
+    raw = path.read_bytes()
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            "The recipe is not valid TOML.", where=str(path), found=str(error), expected="TOML 1.0 in UTF-8"
+        ) from error
+    return Recipe(_validated(RecipeFile, table, path), path.resolve(), hashlib.sha256(raw).hexdigest())
+
+
+class ProjectFile(_Section):
+    """``deploykit.toml`` in the current folder: the recipe that commands use when none is named."""
+
+    recipe: str = Field(min_length=1)
+
+
+def default_recipe(folder: Path) -> str | Path:
+    """Return the recipe named in ``folder``'s ``deploykit.toml``, else the bundled default."""
+    path = folder / PROJECT_FILE
+    if not path.is_file():
+        return DEFAULT_RECIPE
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError("The project file is not valid TOML.", where=str(path), found=str(error)) from error
+    named = _validated(ProjectFile, table, path).recipe
+    return folder / named if named.endswith(".toml") else named
+
+
+def _validated(model: type[Model], table: dict[str, Any], path: Path) -> Model:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        rows = []
+        for problem in error.errors()[:10]:
+            key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
+            found = "" if problem["type"] == "missing" else f", found {_shortened(problem['input'])}"
+            rows.append(f"{key}: {_expectation(problem['type'], problem['msg'])}{found}")
+        count = error.error_count()
+        raise RecipeError(
+            f"The file has {count} invalid {'entry' if count == 1 else 'entries'}.",
+            where=str(path),
+            found="; ".join(rows),
+            expected="keys and values as in the recipe reference, docs/recipes.md",
+            next_step="correct the named keys",
+        ) from error
+
+
+def _expectation(kind: str, message: str) -> str:
+    known = {"extra_forbidden": "expected no such key", "missing": "expected this key, which is missing"}
+    return known.get(kind, "expected " + message.removeprefix("Value error, ").removeprefix("Input should be "))
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,83 @@
+"""What every target gives: a way to write a file from a graph, and a runtime that executes the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.errors import ArtifactError
+from deploykit.graph.graph import Graph
+from deploykit.recipe import Recipe
+from deploykit.records import ExportPlan, TensorRecord
+
+Array: TypeAlias = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One file to write: the float32 graph lowered for its target, and what the file says about itself."""
+
+    graph: Graph
+    plan: ExportPlan
+    recipe: Recipe
+    metadata: Mapping[str, str]
+
+
+class Runtime(Protocol):
+    """An open file, ready to run: inputs are checked against what the file declares."""
+
+    @property
+    def name(self) -> str:
+        """The runtime with its version."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorRecord, ...]:
+        """What the file takes."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorRecord, ...]:
+        """What the file returns."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return name → array of every output. Raises ArtifactError for inputs that do not fit."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the open runtime."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the file."""
+        ...
+
+
+def check_inputs(path: Path, declared: tuple[TensorRecord, ...], given: Mapping[str, Array]) -> None:
+    """Raise ArtifactError unless ``given`` has exactly the declared names, shapes and dtypes."""
+    names = {record.name for record in declared}
+    if set(given) != names:
+        raise ArtifactError(
+            "The inputs do not have the names that the file declares.",
+            where=str(path),
+            found=", ".join(sorted(given)) or "no inputs",
+            expected=", ".join(sorted(names)),
+        )
+    for record in declared:
+        array = given[record.name]
+        if tuple(array.shape) != record.shape or array.dtype != np.dtype(record.dtype):
+            raise ArtifactError(
+                f"The input {record.name} does not fit the file.",
+                where=str(path),
+                found=f"{array.dtype} {tuple(array.shape)}",
+                expected=f"{record.dtype} {record.shape} ({record.layout})",
+            )

@@ -1,0 +1,87 @@
+"""Write a graph as one self-contained ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxsim
+import torch
+
+from deploykit.errors import TargetError
+from deploykit.targets.base import ExportRequest
+from deploykit.targets.exported import example_inputs, exported_program
+from deploykit.vocab import Precision
+
+
+def write(request: ExportRequest, path: Path) -> None:
+    """Write ``request`` to ``path``: simplified, with metadata properties, the same bytes each time.
+
+    Raises TargetError where the exporter does not take the graph.
+    """
+    graph, plan = request.graph, request.plan
+    try:
+        torch.onnx.export(
+            exported_program(graph),
+            example_inputs(graph.inputs),
+            str(path),
+            dynamo=True,
+            opset_version=plan.opset,
+            input_names=[spec.name for spec in graph.inputs],
+            output_names=list(graph.outputs),
+            external_data=False,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise TargetError(
+            "The ONNX exporter does not take this network.", where=request.recipe.name, found=str(error).strip()[:600]
+        ) from error
+    model, equal = onnxsim.simplify(onnx.load(str(path)))
+    if not equal:
+        raise RuntimeError("onnxsim changed the results of the model")
+    if plan.precision is Precision.FP16:
+        model = _half(model)
+    _clean(model, request)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
+    # The casts of inputs and outputs are appended at the end, behind the nodes that read them.
+    half.topological_sort()
+    return half.model
+
+
+def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:
+    """Leave out what belongs to the machine (traces, paths) and say what the file is."""
+    import deploykit
+
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.ClearField("metadata_props")
+        value.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")
+    model.graph.name = request.recipe.name
+    model.producer_name = "deploykit"
+    model.producer_version = deploykit.__version__
+    model.doc_string = request.metadata["description"]
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(request.metadata.items())))
+
+
+def content_items(path: Path) -> list[bytes]:
+    """Return what the file computes, free of names and of the order of its initializers."""
+    model = onnx.load(str(path))
+    shapes = {item.name: item for item in model.graph.initializer}
+    items = []
+    for node in model.graph.node:
+        weights = [onnx.numpy_helper.to_array(shapes[name]).tobytes() for name in node.input if name in shapes]
+        attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+        items.append(b"\0".join([node.op_type.encode(), *attributes, *weights]))
+    return items

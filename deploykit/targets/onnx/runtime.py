@@ -1,0 +1,87 @@
+"""Run an ONNX file with ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnxruntime
+
+from deploykit.errors import ArtifactError
+from deploykit.records import TensorRecord
+from deploykit.targets.base import Array, check_inputs
+from deploykit.vocab import Layout
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+class OnnxRuntime:
+    """An open ONNX file; ``threads`` bounds the threads inside one operation."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._path = path
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # ONNX Runtime raises bare C++ exceptions whose classes it does not export under stable names.
+            raise ArtifactError(
+                "ONNX Runtime cannot load the file.",
+                where=str(path),
+                found=str(error).strip()[:400],
+                expected="an ONNX model",
+            ) from error
+        self.inputs = tuple(_record(item, path) for item in self._session.get_inputs())
+        self.outputs = tuple(_record(item, path) for item in self._session.get_outputs())
+
+    @property
+    def name(self) -> str:
+        """The runtime with its version."""
+        return f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return name → array of every output."""
+        check_inputs(self._path, self.inputs, inputs)
+        values = self._session.run(None, dict(inputs))
+        return {record.name: np.asarray(value) for record, value in zip(self.outputs, values, strict=True)}
+
+    def __enter__(self) -> Self:
+        """Return the open runtime."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the session."""
+        del self._session
+
+
+def _record(item: onnxruntime.NodeArg, path: Path) -> TensorRecord:
+    if item.type not in _DTYPES or not all(isinstance(size, int) for size in item.shape):
+        raise ArtifactError(
+            "The file has an input or output that deploykit does not take.",
+            where=str(path),
+            found=f"{item.name}: {item.type} {item.shape}",
+            expected="tensors of fixed shape",
+        )
+    return TensorRecord(item.name, tuple(item.shape), _DTYPES[item.type], Layout.NCHW)
+
+
+def open_artifact(path: Path, threads: int = 1) -> OnnxRuntime:
+    """Return the file at ``path``, open and ready to run."""
+    return OnnxRuntime(path, threads)

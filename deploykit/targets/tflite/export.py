@@ -1,0 +1,135 @@
+"""Write a graph as one TFLite file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from deploykit.errors import TargetError
+from deploykit.targets.base import ExportRequest
+from deploykit.targets.exported import example_inputs, named_module
+from deploykit.vocab import Layout, Precision
+
+_METADATA = "deploykit"
+_IMAGE_RANK = 4
+
+
+class _Named(nn.Module):
+    """The graph with named inputs and outputs, its images in the layout of the file."""
+
+    def __init__(self, request: ExportRequest) -> None:
+        super().__init__()
+        self.network = named_module(request.graph)
+        self.names = request.graph.outputs
+        self.channels_last = request.plan.layout is Layout.NHWC
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return name → output."""
+        if self.channels_last:
+            inputs = {k: x.permute(0, 3, 1, 2) if x.dim() == _IMAGE_RANK else x for k, x in inputs.items()}
+        values = self.network(*inputs.values())
+        if self.channels_last:
+            values = [y.permute(0, 2, 3, 1) if y.dim() == _IMAGE_RANK else y for y in values]
+        return dict(zip(self.names, values, strict=True))
+
+
+def write(request: ExportRequest, path: Path) -> None:
+    """Write ``request`` to ``path`` with the names of its inputs and outputs in its signature.
+
+    Raises TargetError where the converter does not take the graph.
+    """
+    # Read once, when litert_torch is imported: its progress lines are never wanted.
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch
+
+    module = _Named(request).eval()
+    examples = dict(zip((s.name for s in request.graph.inputs), example_inputs(request.graph.inputs), strict=True))
+    if module.channels_last:
+        examples = {k: x.permute(0, 2, 3, 1).contiguous() if x.dim() == _IMAGE_RANK else x for k, x in examples.items()}
+    try:
+        litert_torch.convert(module, sample_kwargs=examples).export(str(path))
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise TargetError(
+            "The TFLite converter does not take this network.",
+            where=request.recipe.name,
+            found=f"{type(error).__name__}: {str(error).strip()[:600]}",
+            next_step="see what the converter printed with --verbose",
+        ) from error
+    if request.plan.precision is Precision.FP16:
+        _halve_weights(path)
+    _describe(path, request.metadata)
+
+
+def _halve_weights(path: Path) -> None:
+    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import (
+        ComputePrecision,
+        OpQuantizationConfig,
+        TensorDataType,
+        TensorQuantizationConfig,
+        TFLOperationName,
+    )
+
+    halved = quantizer.Quantizer(str(path))
+    halved.update_quantization_recipe(
+        regex=".*",
+        operation_name=TFLOperationName.ALL_SUPPORTED,
+        op_config=OpQuantizationConfig(
+            weight_tensor_config=TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT),
+            compute_precision=ComputePrecision.FLOAT,
+        ),
+        algorithm_key=AlgorithmName.FLOAT_CASTING,
+    )
+    half = path.with_suffix(".half.tflite")
+    halved.quantize().export_model(str(half))
+    half.replace(path)
+
+
+def _model(path: Path) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+
+
+def _describe(path: Path, metadata: Mapping[str, str]) -> None:
+    """Give the file its description, and every other property as one metadata buffer."""
+    import json
+
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _model(path)
+    model.description = metadata["description"].encode()
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(dict(sorted(metadata.items()))).encode(), dtype=np.uint8)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = _METADATA.encode(), len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+def content_items(path: Path) -> list[bytes]:
+    """Return what the file computes: operations with their options, and weights, in the order of execution."""
+    model = _model(path)
+    items = []
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            options = vars(operator.builtinOptions) if operator.builtinOptions else {}
+            weights = [
+                bytes(model.buffers[graph.tensors[index].buffer].data.tobytes())
+                for index in operator.inputs
+                if index >= 0 and model.buffers[graph.tensors[index].buffer].data is not None
+            ]
+            shown = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in sorted(options.items())}
+            items.append(b"\0".join([str((code.builtinCode, shown)).encode(), *weights]))
+    return items

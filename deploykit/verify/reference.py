@@ -1,0 +1,76 @@
+"""The reference of every comparison: the training form itself, evaluated in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deploykit.errors import CaptureError
+from deploykit.recipe import Recipe
+from deploykit.verify.samples import Sample
+
+Outputs = dict[str, NDArray[np.floating]]
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def as_tensors(sample: Sample, recipe: Recipe, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the network inputs of ``sample`` in the recipe's order."""
+    return tuple(torch.from_numpy(sample.tensors[item.name]).to(dtype) for item in recipe.file.inputs)
+
+
+def reference_outputs(module: nn.Module, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Outputs, ...]:
+    """Return the float64 outputs of the training form, one dictionary per sample; ``module`` is left untouched.
+
+    Raises CaptureError where the network cannot compute in float64.
+    """
+    reference = copy.deepcopy(module).double()
+    with _default_dtype(torch.float64), torch.no_grad():
+        try:
+            return tuple(
+                name_outputs(reference(*as_tensors(sample, recipe, torch.float64)), recipe) for sample in samples
+            )
+        except RuntimeError as error:
+            raise CaptureError(
+                "The network cannot be evaluated in float64, the reference of every comparison.",
+                where=type(module).__name__,
+                found=str(error).strip().splitlines()[0],
+                expected="a forward that works at the precision and the size of its inputs",
+                next_step="create tensors with dtype=x.dtype instead of a fixed float32, and check the input size",
+            ) from error
+
+
+def name_outputs(result: object, recipe: Recipe) -> Outputs:
+    """Return what a forward returned as output name → array, in the order of the recipe."""
+    leaves, _ = torch.utils._pytree.tree_flatten(result)
+    names = [output.name for output in recipe.file.outputs]
+    if len(leaves) != len(names):
+        raise CaptureError(
+            "The network does not return what its recipe announces.",
+            where=str(recipe.path),
+            found=f"{len(leaves)} tensors",
+            expected=f"{len(names)}: {', '.join(names)}",
+        )
+    return {name: leaf.detach().numpy() for name, leaf in zip(names, leaves, strict=True)}
+
+
+def gather(outputs: Sequence[Outputs], name: str) -> list[NDArray[np.floating]]:
+    """Return one output of every sample."""
+    return [sample[name] for sample in outputs]
+
+
+Progress = Callable[[str], None]

@@ -1,0 +1,80 @@
+"""What networks and files are compared on: seeded noise, synthetic portraits and the user's photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.images.preprocess import Pixels, normalise, read_image, resize_pixels
+from deploykit.images.synthetic import LARGEST, SMALLEST, synthesize
+from deploykit.recipe import Input, Recipe
+from deploykit.records import TensorRecord
+from deploykit.vocab import Layout
+
+NOISE_SEED = 2026
+# Far from the seeds that the bundled checkpoints were trained on.
+PORTRAIT_SEED = 7_000_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of inputs: network inputs by name, float32, and for images also their pixels (H, W, 3)."""
+
+    name: str
+    tensors: dict[str, NDArray[np.float32]]
+    pixels: dict[str, Pixels]
+    picture: bool
+
+
+def draw_samples(
+    recipe: Recipe, photos: Sequence[Path] = (), *, noise: int = 1, portraits: int = 2
+) -> tuple[Sample, ...]:
+    """Return ``noise`` samples of uniform pixels, then synthetic portraits, then one for each of ``photos``."""
+    found = [_sample(recipe, f"noise {index}", None, index) for index in range(noise)]
+    largest = max(max(item.shape[-2:]) for item in recipe.file.inputs)
+    size = min(max(largest, SMALLEST), LARGEST)
+    for index in range(portraits):
+        image = synthesize(PORTRAIT_SEED + index, size).image
+        found.append(_sample(recipe, f"portrait {index}", image, index))
+    found.extend(_sample(recipe, path.name, read_image(path), index) for index, path in enumerate(photos))
+    return tuple(found)
+
+
+def _sample(recipe: Recipe, name: str, image: Pixels | None, index: int) -> Sample:
+    rng = np.random.default_rng([NOISE_SEED, index])
+    tensors: dict[str, NDArray[np.float32]] = {}
+    pixels: dict[str, Pixels] = {}
+    for item in recipe.file.inputs:
+        if item.kind == "tensor":
+            tensors[item.name] = rng.uniform(*item.value_range, size=item.shape).astype(np.float32)
+            continue
+        pixels[item.name] = _noise(item, rng) if image is None else resize_pixels(image, item)
+        tensors[item.name] = normalise(pixels[item.name], item)
+    return Sample(name, tensors, pixels, picture=image is not None and bool(pixels))
+
+
+def _noise(item: Input, rng: np.random.Generator) -> Pixels:
+    return rng.integers(0, 256, size=(item.height, item.width, 3), dtype=np.uint8)
+
+
+def feed(sample: Sample, records: Sequence[TensorRecord], recipe: Recipe) -> dict[str, NDArray[np.generic]]:
+    """Return ``sample`` as the file with these input ``records`` takes it: dtype, layout and colour order."""
+    orders = {item.name: item.color_order for item in recipe.file.inputs}
+    given: dict[str, NDArray[np.generic]] = {}
+    for record in records:
+        if record.dtype == "uint8" and record.name in sample.pixels:
+            pixels = sample.pixels[record.name]
+            if record.color_order not in (None, orders[record.name]):
+                pixels = pixels[:, :, ::-1]
+            image = pixels[None] if record.layout is Layout.NHWC else pixels.transpose(2, 0, 1)[None]
+            given[record.name] = np.ascontiguousarray(image)
+            continue
+        tensor = sample.tensors[record.name]
+        if record.layout is Layout.NHWC and tensor.ndim == 4:
+            tensor = tensor.transpose(0, 2, 3, 1)
+        given[record.name] = np.ascontiguousarray(tensor.astype(record.dtype))
+    return given

@@ -1,0 +1,99 @@
+"""The command: what it measures when nothing is named, its table, its JSON and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bench_cases import write_onnx
+
+from deploykit.bench.drivers.host import EAGER
+from deploykit.cli.bench import bench
+from deploykit.errors import ArtifactError, DeploykitError, TargetError, UsageError
+
+
+def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what_lies_in_the_folder(
+    tmp_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deploykit.toml").write_text('recipe = "recipe/tiny.toml"\n', "utf-8")
+    bench(runs=3, seconds=0.0, as_json=True)
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    assert (record["deploykit"], record["kind"]) == (1, "bench")
+    rows = record["body"]["measured"]
+    assert [row["artifact"] for row in rows][:2] == [EAGER, "tiny.onnx"]
+    assert [row["target"] for row in rows][:2] == [None, "onnx"]
+    for row in rows:
+        assert row["runs"] == len(row["samples_s"]) >= 3
+        assert min(row["samples_s"]) <= row["median_s"] <= row["p90_s"]
+    assert str(tmp_path) not in printed.out
+    assert "1 thread, warm-up" in printed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deploykit.toml", "recipe"]
+
+
+def test_the_files_of_the_output_folder_are_measured_in_one_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = write_onnx(tmp_path / "[a].onnx"), write_onnx(tmp_path / "b.onnx")
+    bench([one, two], runs=3, seconds=0.0)
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert any("[a].onnx" in line and "1.00" in line for line in lines)
+    assert any("b.onnx" in line for line in lines)
+    assert "over that of [a].onnx" in printed.out
+    assert "interleaved" in printed.err
+
+
+def _missing(tmp_path: Path) -> Path:
+    return tmp_path / "gone.onnx"
+
+
+def _wrong_suffix(tmp_path: Path) -> Path:
+    (tmp_path / "m.pt").write_bytes(b"-")
+    return tmp_path / "m.pt"
+
+
+def _damaged(tmp_path: Path) -> Path:
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    return tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize(
+    ("make", "error"), [(_missing, ArtifactError), (_wrong_suffix, TargetError), (_damaged, ArtifactError)]
+)
+def test_each_wrong_argument_is_one_error_of_the_user(
+    tmp_path: Path, make: object, error: type[DeploykitError]
+) -> None:
+    assert callable(make)
+    with pytest.raises(error) as caught:
+        bench([make(tmp_path)])
+    assert caught.value.exit_code == 2
+    assert caught.value.found
+
+
+def test_no_thread_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--threads"):
+        bench([tmp_path / "gone.onnx"], threads=0)
+
+
+def test_one_file_twice_is_refused(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="twice"):
+        bench([path, path])
+
+
+def test_an_output_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="output folder"):
+        bench(output_dir=tmp_path / "artefacts")
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(DeploykitError, match="no such recipe"):
+        bench(recipe="sinett")
+
+
+def test_files_and_an_output_folder_do_not_go_together(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="do not go together"):
+        bench([write_onnx(tmp_path / "m.onnx")], output_dir=tmp_path)

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import coremltools.optimize.coreml as cto
+import numpy as np
+import pytest
+from coremltools.converters.mil import Builder as mb
+from coremltools.converters.mil.mil import types
+from interpreter_programs import Case, check, quiet_conversion, random, save_program
+
+from deploykit.targets.coreml.interpreter import MilInterpreter
+from deploykit.targets.coreml.interpreter.ops_compressed import COMPRESSED
+
+X = random(2, 4, 6)
+GENERATOR = np.random.default_rng(1)
+
+
+def added(name: str, label: str, expected: Callable[[], Any], target: str, **parameters: Any) -> Case:
+    """A program that adds the decompressed weight to its input."""
+
+    def build(x: Any) -> Any:
+        return mb.add(x=x, y=getattr(mb, name)(**parameters))
+
+    return Case(name, label, build, {"x": X}, lambda: X + expected(), target)
+
+
+def packed(numbers: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers written one after the other into a stream of bits, the lowest bit of each first."""
+    stream = [int(number) >> bit & 1 for number in numbers.reshape(-1) for bit in range(bits)]
+    stream += [0] * (-len(stream) % 8)
+    return np.array(
+        [sum(stream[start + bit] << bit for bit in range(8)) for start in range(0, len(stream), 8)], np.uint8
+    )
+
+
+SIGNED = GENERATOR.integers(-128, 128, (4, 6)).astype(np.int8)
+UNSIGNED = GENERATOR.integers(0, 256, (4, 6)).astype(np.uint8)
+SCALES = random(4, seed=2, low=0.01, high=0.1)
+ZEROS = GENERATOR.integers(-20, 20, 4).astype(np.int8)
+SIXTEEN, INDICES = random(16, seed=3), GENERATOR.integers(0, 16, (4, 6)).astype(np.uint8)
+SIXTY_FOUR, WIDE = random(64, seed=4), GENERATOR.integers(0, 64, (4, 6)).astype(np.uint8)
+SPARSE = np.where(random(4, 6, seed=5) > 0, random(4, 6, seed=6), 0).astype(np.float32)
+MASK = (SPARSE != 0).astype(np.uint8)
+BLOCK_SCALES, BLOCK_OFFSETS = random(2, 3, seed=7), GENERATOR.integers(-9, 9, (2, 3)).astype(np.int8)
+
+
+def blocks(values: np.ndarray) -> np.ndarray:
+    return np.kron(values, np.ones((2, 2), values.dtype))
+
+
+def narrow(values: np.ndarray, kind: Any) -> np.ndarray:
+    return values.astype(types.nptype_from_builtin(kind))
+
+
+TWO_TABLES = random(2, 1, 4, 1, seed=8)
+FOUR = GENERATOR.integers(0, 4, (4, 6)).astype(np.uint8)
+VECTORS = random(1, 1, 2, 3, seed=9)
+BITS = GENERATOR.integers(0, 2, (4, 2)).astype(np.uint8)
+
+
+def _vectors() -> np.ndarray:
+    return np.concatenate([np.concatenate([VECTORS[0, 0, bit] for bit in row])[None] for row in BITS])
+
+
+def _joint(x: Any) -> Any:
+    """Palettized and pruned at once: the table is applied to what the mask keeps."""
+    mask, kept = mb.constexpr_lut_to_sparse(
+        indices_mask=narrow(MASK, types.uint1),
+        indices_nonzero_data=narrow(FOUR[MASK != 0], types.uint2),
+        lut=TWO_TABLES[:1],
+    )
+    return mb.add(x=x, y=mb.constexpr_sparse_to_dense(nonzero_data=kept, mask=mask))
+
+
+def _sparse_quantized(x: Any) -> Any:
+    mask, kept = mb.constexpr_sparse_blockwise_shift_scale(
+        data_mask=narrow(MASK, types.uint1),
+        nonzero_data=SIGNED[MASK != 0],
+        scale=BLOCK_SCALES[:, :1],
+        offset=BLOCK_OFFSETS[:, :1],
+    )
+    return mb.add(x=x, y=mb.constexpr_sparse_to_dense(nonzero_data=kept, mask=mask))
+
+
+def _sparse_reference() -> np.ndarray:
+    scale, offset = (values[:, :1].repeat(2, 0) for values in (BLOCK_SCALES, BLOCK_OFFSETS))
+    return np.where(MASK, (SIGNED - offset.astype(np.float32)) * scale, 0)
+
+
+STEP = np.float32(0.05)
+
+
+def _activation(label: str, kind: str, zero: Any, low: int, high: int) -> list[Case]:
+    def stored() -> np.ndarray:
+        return np.clip(np.round(X / STEP) + float(zero), low, high)
+
+    def quantized(x: Any) -> Any:
+        return mb.quantize(input=x, scale=STEP, zero_point=zero, output_dtype=kind)
+
+    return [
+        Case("quantize", label, lambda x: mb.cast(x=quantized(x), dtype="fp32"), {"x": X}, stored, "iOS17"),
+        Case(
+            "dequantize",
+            label,
+            lambda x: mb.dequantize(input=quantized(x), scale=STEP, zero_point=zero),
+            {"x": X},
+            lambda: (stored() - float(zero)) * STEP,
+            "iOS17",
+        ),
+    ]
+
+
+CASES = [
+    added(
+        "constexpr_affine_dequantize",
+        "per tensor",
+        lambda: (UNSIGNED.astype(np.float32) - 7) * np.float32(0.02),
+        "iOS16",
+        quantized_data=UNSIGNED,
+        zero_point=np.uint8(7),
+        scale=np.float32(0.02),
+        axis=0,
+    ),
+    added(
+        "constexpr_affine_dequantize",
+        "per channel",
+        lambda: (SIGNED.astype(np.float32) - ZEROS[:, None]) * SCALES[:, None],
+        "iOS16",
+        quantized_data=SIGNED,
+        zero_point=ZEROS,
+        scale=SCALES,
+        axis=0,
+    ),
+    added(
+        "constexpr_cast",
+        "",
+        lambda: random(4, 6, seed=2).astype(np.float16),
+        "iOS16",
+        source_val=random(4, 6, seed=2).astype(np.float16),
+        output_dtype="fp32",
+    ),
+    added(
+        "constexpr_lut_to_dense",
+        "4 bits",
+        lambda: SIXTEEN[INDICES],
+        "iOS16",
+        indices=packed(INDICES, 4),
+        lut=SIXTEEN,
+        shape=np.array([4, 6], np.uint32),
+    ),
+    added(
+        "constexpr_lut_to_dense",
+        "6 bits, across bytes",
+        lambda: SIXTY_FOUR[WIDE],
+        "iOS16",
+        indices=packed(WIDE, 6),
+        lut=SIXTY_FOUR,
+        shape=np.array([4, 6], np.uint32),
+    ),
+    added(
+        "constexpr_lut_to_dense",
+        "a table for each group",
+        lambda: np.stack([TWO_TABLES[row // 2, 0, FOUR[row], 0] for row in range(4)]),
+        "iOS18",
+        indices=narrow(FOUR, types.uint2),
+        lut=TWO_TABLES,
+    ),
+    added(
+        "constexpr_lut_to_dense",
+        "vectors",
+        _vectors,
+        "iOS18",
+        indices=narrow(BITS, types.uint1),
+        lut=VECTORS,
+        vector_axis=1,
+    ),
+    added(
+        "constexpr_sparse_to_dense",
+        "packed mask",
+        lambda: SPARSE,
+        "iOS16",
+        nonzero_data=SPARSE[SPARSE != 0],
+        mask=packed(MASK, 1),
+        shape=np.array([4, 6], np.uint32),
+    ),
+    added(
+        "constexpr_sparse_to_dense",
+        "mask",
+        lambda: SPARSE,
+        "iOS18",
+        nonzero_data=SPARSE[SPARSE != 0],
+        mask=narrow(MASK, types.uint1),
+    ),
+    added(
+        "constexpr_blockwise_shift_scale",
+        "int8, blocks of 2x2",
+        lambda: (SIGNED - blocks(BLOCK_OFFSETS).astype(np.float32)) * blocks(BLOCK_SCALES),
+        "iOS18",
+        data=SIGNED,
+        scale=BLOCK_SCALES,
+        offset=BLOCK_OFFSETS,
+    ),
+    added(
+        "constexpr_blockwise_shift_scale",
+        "int4",
+        lambda: (FOUR.astype(np.float32) - 2) * blocks(BLOCK_SCALES),
+        "iOS18",
+        data=narrow(FOUR.astype(np.int8) - 2, types.int4),
+        scale=BLOCK_SCALES,
+    ),
+    Case(
+        "constexpr_lut_to_sparse",
+        "",
+        _joint,
+        {"x": X},
+        lambda: X + np.where(MASK, TWO_TABLES[0, 0, FOUR, 0], 0),
+        "iOS18",
+    ),
+    Case(
+        "constexpr_sparse_blockwise_shift_scale",
+        "",
+        _sparse_quantized,
+        {"x": X},
+        lambda: X + _sparse_reference(),
+        "iOS18",
+    ),
+    *_activation("int8", "int8", np.int8(5), -128, 127),
+    *_activation("uint8", "uint8", np.uint8(20), 0, 255),
+    Case(
+        "quantize",
+        "per channel",
+        lambda x: mb.cast(
+            x=mb.quantize(input=x, scale=SCALES, zero_point=ZEROS, axis=1, output_dtype="int8"), dtype="fp32"
+        ),
+        {"x": X},
+        lambda: np.clip(np.round(X / SCALES[:, None]) + ZEROS[:, None], -128, 127),
+        "iOS17",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_operation_equals_its_reference(case: Case) -> None:
+    check(case)
+
+
+def test_every_operation_has_a_case() -> None:
+    assert {case.operation for case in CASES} == set(COMPRESSED)
+
+
+def _compressed(model: Any, how: str) -> Any:
+    if how == "pruned":
+        config = cto.OpMagnitudePrunerConfig(target_sparsity=0.6, weight_threshold=0)
+        return cto.prune_weights(model, cto.OptimizationConfig(global_config=config))
+    if how == "palettized":
+        config = cto.OpPalettizerConfig(mode="uniform", nbits=4, weight_threshold=0)
+        return cto.palettize_weights(model, cto.OptimizationConfig(global_config=config))
+    config = cto.OpLinearQuantizerConfig(mode="linear", weight_threshold=0)
+    return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
+
+
+@pytest.mark.parametrize("target", ["iOS16", "iOS18"])
+@pytest.mark.parametrize("how", ["pruned", "palettized", "quantized"])
+def test_a_compressed_model_equals_itself_decompressed(how: str, target: str, tmp_path: Path) -> None:
+    x = random(1, 4, 8, 8)
+
+    def build(x: Any) -> Any:
+        return mb.conv(x=x, weight=random(8, 4, 3, 3, seed=1), pad_type="same")
+
+    plain = save_program(build, {"x": x}, tmp_path / "plain.mlpackage", target)
+    with quiet_conversion(), warnings.catch_warnings():
+        model = _compressed(ct.models.MLModel(str(plain), skip_model_load=True), how)
+        model.save(str(tmp_path / "compressed.mlpackage"))
+        cto.decompress_weights(model).save(str(tmp_path / "decompressed.mlpackage"))
+    found = {
+        name: MilInterpreter(tmp_path / f"{name}.mlpackage").run({"x": x})["out0"]
+        for name in ("plain", "compressed", "decompressed")
+    }
+    np.testing.assert_allclose(found["compressed"], found["decompressed"], atol=1e-6)
+    assert np.abs(found["compressed"] - found["plain"]).max() > 1e-4

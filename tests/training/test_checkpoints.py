@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deploykit.images.synthetic import GENERATOR_VERSION, synthesize
+from deploykit.training.manifest import read_manifest
+from deploykit.training.plan import HELD_OUT_SEEDS, PLANS, TRAIN_SEEDS
+from deploykit.training.score import score
+
+FOLDER = Path(__file__).resolve().parents[2] / "checkpoints"
+LEAST_ON_A_FEW = 0.93
+LEAST_STATED = 0.95
+
+each_network = pytest.mark.parametrize("name", sorted(PLANS))
+
+
+@pytest.fixture(scope="module")
+def portraits() -> np.ndarray:
+    drawn = [synthesize(seed) for seed in HELD_OUT_SEEDS[:8]]
+    return np.stack([np.dstack([portrait.image, portrait.mask]) for portrait in drawn])
+
+
+def load(name: str) -> nn.Module:
+    network = PLANS[name].factory().eval()
+    network.load_state_dict(torch.load(FOLDER / f"{name}.pt", map_location="cpu", weights_only=True))
+    return network
+
+
+@each_network
+def test_the_manifest_describes_the_file_that_is_there(name: str) -> None:
+    entry = read_manifest(FOLDER / "manifest.toml")[f"{name}.pt"]
+    assert entry["sha256"] == hashlib.sha256((FOLDER / f"{name}.pt").read_bytes()).hexdigest()
+    assert entry["generator_version"] == GENERATOR_VERSION
+    assert entry["train_seeds"] == [TRAIN_SEEDS[0], TRAIN_SEEDS[-1]]
+    assert entry["held_out_seeds"] == [HELD_OUT_SEEDS[0], HELD_OUT_SEEDS[-1]]
+    assert entry["seed"] == PLANS[name].seed
+    assert entry["held_out_foreground_iou"] >= LEAST_STATED
+    assert entry["photo_ious"].keys() == {"astronaut", "tfjs_portrait"}
+
+
+@each_network
+def test_a_checkpoint_holds_plain_finite_float32_tensors(name: str) -> None:
+    state = torch.load(FOLDER / f"{name}.pt", map_location="cpu", weights_only=True)
+    assert state.keys() == PLANS[name].factory().state_dict().keys()
+    for key, value in state.items():
+        assert value.dtype == (torch.int64 if key.endswith("num_batches_tracked") else torch.float32)
+        assert torch.isfinite(value).all()
+
+
+@each_network
+def test_held_out_portraits_are_cut_out_well(name: str, portraits: np.ndarray) -> None:
+    assert score(load(name), PLANS[name], portraits).foreground_iou >= LEAST_ON_A_FEW
+
+
+@each_network
+def test_a_damaged_checkpoint_cuts_out_badly(name: str, portraits: np.ndarray) -> None:
+    network = load(name)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.zero_()
+    assert score(network, PLANS[name], portraits).foreground_iou < LEAST_ON_A_FEW
