@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 import deploykit
-from deploykit.bench.drivers.reachable import DeviceState, android_devices, apple_devices
-from deploykit.bench.machine import cpu_model, usable_cores
+from deploykit.latency.drivers.reachable import DeviceState, android_devices, apple_devices
+from deploykit.latency.machine import cpu_model, usable_cores
 from deploykit.targets.table import TARGETS, TargetRow
 from deploykit.vocab import Target
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.bench.drivers import reachable
-from deploykit.bench.drivers.reachable import android_devices, apple_devices
+from deploykit.latency.drivers import reachable
+from deploykit.latency.drivers.reachable import android_devices, apple_devices
 from deploykit.cli.doctor import doctor
 from deploykit.doctor import PackageState, diagnose, read_pins
 from deploykit.targets import table

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploykit.bench.subjects import Subject
+    from deploykit.latency.subjects import Subject
     from deploykit.network import LoadedNetwork
     from deploykit.recipe import Recipe
     from deploykit.records import Benchmark, Latency, SkippedLatency
@@ -44,7 +44,7 @@ def bench(
     Without ARTIFACT those in the output folder are taken; where there are none, the default recipe is exported into
     a temporary folder and measured beside PyTorch eager.
     """
-    from deploykit.bench.measure import check_plan
+    from deploykit.latency.measure import check_plan
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.records import versioned
 
@@ -68,8 +68,8 @@ def _measured(
 ) -> Benchmark:
     from dataclasses import replace
 
-    from deploykit.bench.drivers.host import measure_on_host
-    from deploykit.bench.subjects import find_subjects
+    from deploykit.latency.drivers.host import measure_on_host
+    from deploykit.latency.subjects import find_subjects
     from deploykit.errors import UsageError
     from deploykit.recipe import default_recipe, load_recipe
 
@@ -105,7 +105,7 @@ def _measured(
 
 def _found(output_dir: Path | None, recipe: Recipe | None) -> tuple[Subject, ...]:
     from deploykit.artifact import find_artifacts
-    from deploykit.bench.subjects import exported_subjects
+    from deploykit.latency.subjects import exported_subjects
     from deploykit.errors import UsageError
 
     if output_dir is not None and not output_dir.is_dir():
@@ -129,8 +129,8 @@ def _network(recipe: Recipe, say: Callable[[str], None]) -> LoadedNetwork:
 def _exported(
     network: LoadedNetwork, folder: Path, say: Callable[[str], None]
 ) -> tuple[tuple[Subject, ...], tuple[SkippedLatency, ...]]:
-    from deploykit.bench.drivers.host import unmeasurable
-    from deploykit.bench.subjects import exported_subjects
+    from deploykit.latency.drivers.host import unmeasurable
+    from deploykit.latency.subjects import exported_subjects
     from deploykit.pipeline import export
     from deploykit.records import SkippedLatency
     from deploykit.verify.samples import draw_samples
@@ -147,8 +147,8 @@ def _exported(
 
 
 def _how(result: Benchmark, threads: int, runs: int, seconds: float) -> str:
-    from deploykit.bench.machine import device_name, usable_cores
-    from deploykit.bench.measure import WARMUP_RUNS, WARMUP_SECONDS
+    from deploykit.latency.machine import device_name, usable_cores
+    from deploykit.latency.measure import WARMUP_RUNS, WARMUP_SECONDS
 
     plural = "" if threads == 1 else "s"
     together = "interleaved one run at a time in shuffled order" if len(result.measured) > 1 else "alone"

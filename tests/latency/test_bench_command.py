@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bench_cases import write_onnx
 
-from deploykit.bench.drivers.host import EAGER
+from deploykit.latency.drivers.host import EAGER
 from deploykit.cli.bench import bench
 from deploykit.errors import ArtifactError, DeploykitError, TargetError, UsageError
 

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from deploykit.bench.machine import _model_in, cpu_model, device_name, usable_cores
+from deploykit.latency.machine import _model_in, cpu_model, device_name, usable_cores
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from itertools import chain, pairwise, repeat
 
 import pytest
 
-from deploykit.bench.measure import Runner, check_plan, measure_interleaved
+from deploykit.latency.measure import Runner, check_plan, measure_interleaved
 from deploykit.errors import UsageError
 
 MS = 1_000_000
