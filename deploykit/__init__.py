@@ -1,3 +1,26 @@
-"""deploykit: a trained PyTorch vision checkpoint becomes verified ONNX, Core ML and TFLite files."""
+"""deploykit: a trained PyTorch vision checkpoint becomes verified ONNX, Core ML and TFLite files.
+
+The calls below are those behind the commands. They are imported when first used, so that ``import deploykit`` and
+``deploykit --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploykit.api import bench, export, load, load_recipe, run, simplify, verify_reparam
 
 __version__ = "0.1.0"
+__all__ = ["bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("deploykit.api"), name)
+    raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -32,6 +32,7 @@ from deploykit.verify.samples import Sample, feed
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
+DEFAULT_FOLDER = Path("artifacts")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,18 @@ def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> Expor
     )
     check_plan(plan)
     return plan
+
+
+def options_for(target: Target, options: ExportOptions, *, alone: bool) -> ExportOptions:
+    """Return ``options`` for one of several targets: opset and minimum OS go only to the targets that have them."""
+    row = TARGETS[target]
+    if alone:
+        return options
+    return replace(
+        options,
+        opset=options.opset if row.opsets else None,
+        minimum_os=options.minimum_os if row.minimum_os else None,
+    )
 
 
 def _lowering(target: Target) -> tuple[Callable[[Graph], Graph], ...]:
@@ -172,7 +185,8 @@ class Exporter:
                 toolchain=toolchain(target),
                 passes=graph.reports,
                 comparisons=comparisons,
-                lint=lint(graph, plan),
+                recipe_table=recipe.file.model_dump(mode="json"),
+                lint=lint(graph),
                 runtime=name,
             )
             write_manifest(artifact, folder)
@@ -212,9 +226,8 @@ def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[C
         )
 
 
-def lint(graph: Graph, plan: ExportPlan) -> tuple[str, ...]:
+def lint(graph: Graph) -> tuple[str, ...]:
     """Return what a person should know about the file although it passed."""
-    del plan
     return tuple(skip.reason for skip in graph.report(BUILD_IN).skipped)
 
 
@@ -275,10 +288,11 @@ def export(
     chosen = options or ExportOptions()
     if not targets:
         raise TargetError("No target is installed.", expected="at least one of onnx, coreml, tflite")
-    for target in targets:
+    each = {target: options_for(target, chosen, alone=len(targets) == 1) for target in targets}
+    for target, own in each.items():
         require(target)
-        plan_export(network.recipe, target, chosen)
+        plan_export(network.recipe, target, own)
     if step:
         step("capturing and simplifying the network")
     exporter = prepare_export(network, samples)
-    return tuple(exporter.write(target, chosen, output_dir, verbose=verbose, step=step) for target in targets)
+    return tuple(exporter.write(target, own, output_dir, verbose=verbose, step=step) for target, own in each.items())

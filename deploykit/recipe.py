@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,23 +296,34 @@ def load_recipe(name: str | Path) -> Recipe:
     return Recipe(_validated(RecipeFile, table, path), path.resolve(), hashlib.sha256(raw).hexdigest())
 
 
+def recipe_from_table(table: dict[str, Any], path: Path) -> Recipe:
+    """Return the recipe in ``table``, as the manifest at ``path`` keeps it."""
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+    return Recipe(_validated(RecipeFile, table, path), path, digest)
+
+
 class ProjectFile(_Section):
     """``deploykit.toml`` in the current folder: the recipe that commands use when none is named."""
 
     recipe: str = Field(min_length=1)
 
 
-def default_recipe(folder: Path) -> str | Path:
-    """Return the recipe named in ``folder``'s ``deploykit.toml``, else the bundled default."""
+def project_recipe(folder: Path) -> str | Path | None:
+    """Return the recipe named in ``folder``'s ``deploykit.toml``, or None where there is no such file."""
     path = folder / PROJECT_FILE
     if not path.is_file():
-        return DEFAULT_RECIPE
+        return None
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError("The project file is not valid TOML.", where=str(path), found=str(error)) from error
     named = _validated(ProjectFile, table, path).recipe
     return folder / named if named.endswith(".toml") else named
+
+
+def default_recipe(folder: Path) -> str | Path:
+    """Return the recipe named in ``folder``'s ``deploykit.toml``, else the bundled default."""
+    return project_recipe(folder) or DEFAULT_RECIPE
 
 
 def _validated(model: type[Model], table: dict[str, Any], path: Path) -> Model:

@@ -136,7 +136,8 @@ class Artifact:
     """An exported file on disk, and what it was made from.
 
     ``content_hash`` is canonical: it depends on the operations and weights, not on names of the machine or on
-    the order in which a serialiser wrote them.
+    the order in which a serialiser wrote them. ``recipe_table`` is the whole recipe, so that the file can be run and
+    judged where the recipe is not at hand.
     """
 
     recipe: str
@@ -152,6 +153,7 @@ class Artifact:
     toolchain: dict[str, str]
     passes: tuple[PassReport, ...]
     comparisons: tuple[Comparison, ...]
+    recipe_table: dict[str, Any] = field(repr=False)
     lint: tuple[str, ...] = ()
     runtime: str = ""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploykit.latency.subjects import Subject
-    from deploykit.network import LoadedNetwork
-    from deploykit.recipe import Recipe
-    from deploykit.records import Benchmark, Latency, SkippedLatency
-
-DEFAULT_FOLDER = Path("artifacts")
+    from deploykit.records import Benchmark, Latency
 
 
 def bench(
@@ -28,7 +21,7 @@ def bench(
     *,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", help=f"Where to look without ARTIFACT; {DEFAULT_FOLDER} if not given."),
+        typer.Option("--output-dir", "-o", help="Where to look without ARTIFACT; artifacts if not given."),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -44,106 +37,26 @@ def bench(
     Without ARTIFACT those in the output folder are taken; where there are none, the default recipe is exported into
     a temporary folder and measured beside PyTorch eager.
     """
-    from deploykit.latency.measure import check_plan
+    from deploykit.benchmark import bench as measure
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.records import versioned
 
-    check_plan(threads, runs, seconds)
     with progress("bench") as say:
-        result = _measured(artifacts or [], output_dir, recipe, (threads, runs, seconds), say)
+        result = measure(
+            artifacts or (),
+            output_dir=output_dir,
+            recipe=recipe,
+            threads=threads,
+            runs=runs,
+            seconds=seconds,
+            report=say,
+        )
     console = stderr_console()
     console.print(_how(result, threads, runs, seconds), markup=False)
     if as_json:
         print_json(versioned("bench", _body(result)))
     else:
         stdout_console().print(_table(result))
-
-
-def _measured(
-    paths: list[Path],
-    output_dir: Path | None,
-    recipe_name: str | None,
-    plan: tuple[int, int, float],
-    say: Callable[[str], None],
-) -> Benchmark:
-    from dataclasses import replace
-
-    from deploykit.latency.drivers.host import measure_on_host
-    from deploykit.latency.subjects import find_subjects
-    from deploykit.errors import UsageError
-    from deploykit.recipe import default_recipe, load_recipe
-
-    if paths and output_dir is not None:
-        raise UsageError(
-            "ARTIFACT and --output-dir do not go together.",
-            found=f"{', '.join(map(str, paths))} and {output_dir}",
-            expected="files to measure, or the folder to look for them in",
-        )
-    recipe = load_recipe(recipe_name) if recipe_name else None
-    subjects = find_subjects(paths) if paths else _found(output_dir, recipe)
-    threads, runs, seconds = plan
-    with tempfile.TemporaryDirectory(prefix="deploykit-bench-") as folder:
-        skipped: tuple[SkippedLatency, ...] = ()
-        network = None
-        if recipe is not None or not subjects:
-            recipe = recipe or load_recipe(default_recipe(Path.cwd()))
-            network = _network(recipe, say)
-            if not subjects:
-                say(f"nothing of {recipe.name} in {output_dir or DEFAULT_FOLDER}: exporting it")
-                subjects, skipped = _exported(network, Path(folder), say)
-        result = measure_on_host(
-            subjects,
-            network=network,
-            recipe=recipe,
-            threads=threads,
-            min_runs=runs,
-            min_seconds=seconds,
-            report=say,
-        )
-    return replace(result, skipped=(*result.skipped, *skipped))
-
-
-def _found(output_dir: Path | None, recipe: Recipe | None) -> tuple[Subject, ...]:
-    from deploykit.artifact import find_artifacts
-    from deploykit.latency.subjects import exported_subjects
-    from deploykit.errors import UsageError
-
-    if output_dir is not None and not output_dir.is_dir():
-        raise UsageError(
-            "The output folder cannot be read.",
-            where=str(output_dir),
-            found="a file" if output_dir.exists() else "nothing",
-            expected="a folder with what deploykit export wrote",
-        )
-    artifacts = find_artifacts(output_dir or DEFAULT_FOLDER)
-    return exported_subjects(one for one in artifacts if recipe is None or one.recipe == recipe.name)
-
-
-def _network(recipe: Recipe, say: Callable[[str], None]) -> LoadedNetwork:
-    from deploykit.network import load_network
-
-    say(f"loading the network of {recipe.name}")
-    return load_network(recipe)
-
-
-def _exported(
-    network: LoadedNetwork, folder: Path, say: Callable[[str], None]
-) -> tuple[tuple[Subject, ...], tuple[SkippedLatency, ...]]:
-    from deploykit.latency.drivers.host import unmeasurable
-    from deploykit.latency.subjects import exported_subjects
-    from deploykit.pipeline import export
-    from deploykit.records import SkippedLatency
-    from deploykit.verify.samples import draw_samples
-    from deploykit.vocab import Target
-
-    # What cannot be measured here is not exported for it either.
-    reasons = {target: unmeasurable(target) for target in Target}
-    targets = [target for target, reason in reasons.items() if not reason]
-    skipped = tuple(SkippedLatency(str(target), reason) for target, reason in reasons.items() if reason)
-    if not targets:
-        return (), skipped
-    artifacts = export(network, targets, draw_samples(network.recipe), folder, step=say)
-    return exported_subjects(artifacts), skipped
 
 
 def _how(result: Benchmark, threads: int, runs: int, seconds: float) -> str:

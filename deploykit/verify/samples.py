@@ -44,6 +44,11 @@ def draw_samples(
     return tuple(found)
 
 
+def picture_sample(recipe: Recipe, image: Pixels) -> Sample:
+    """Return the sample of one photo (H, W, 3) in RGB; an input that is no image gets seeded values."""
+    return _sample(recipe, "photo", image, 0)
+
+
 def _sample(recipe: Recipe, name: str, image: Pixels | None, index: int) -> Sample:
     rng = np.random.default_rng([NOISE_SEED, index])
     tensors: dict[str, NDArray[np.float32]] = {}

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
+from deploykit.errors import ArtifactError, DeploykitError, TargetError
 from deploykit.latency.machine import device_name
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Runner, check_plan, measure_interleaved
 from deploykit.latency.subjects import Subject
-from deploykit.errors import ArtifactError, DeploykitError, TargetError
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, bundled_recipes, load_recipe
 from deploykit.records import Benchmark, SkippedLatency, TensorRecord

@@ -1,0 +1,124 @@
+"""The Python calls behind the commands: each takes names or records and returns records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from deploykit.artifact import MANIFEST, read_artifact
+from deploykit.benchmark import bench
+from deploykit.errors import ArtifactError
+from deploykit.graph.graph import Graph
+from deploykit.images.preprocess import Pixels, read_image
+from deploykit.network import LoadedNetwork, load_network, recipe_for
+from deploykit.pipeline import DEFAULT_FOLDER, ExportOptions, Step, installed_targets
+from deploykit.pipeline import export as export_network
+from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
+from deploykit.records import Artifact, Verification
+from deploykit.targets.base import Array
+from deploykit.targets.chatter import contained
+from deploykit.targets.table import part, target_of
+from deploykit.verify.reparam import deploy_graph, training_graph
+from deploykit.verify.reparam import verify_reparam as verify_network
+from deploykit.verify.samples import draw_samples, feed, picture_sample
+from deploykit.vocab import Target
+
+__all__ = ["bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
+
+Network = LoadedNetwork | Recipe | str | Path | None
+
+
+def load(
+    recipe: Network = None, *, checkpoint: Path | str | None = None, checkpoint_key: str | None = None
+) -> LoadedNetwork:
+    """Return a network with its trained weights, in evaluation mode.
+
+    ``recipe`` is a bundled name, the path of a recipe or a ``Recipe``; None takes the one that ``checkpoint``'s keys
+    belong to, or without a checkpoint the default. Raises RecipeError or CheckpointError.
+    """
+    if isinstance(recipe, LoadedNetwork):
+        return recipe
+    path = None if checkpoint is None else Path(checkpoint)
+    if not isinstance(recipe, Recipe):
+        here = Path.cwd()
+        recipe = recipe_for(recipe or project_recipe(here), path, default_recipe(here), checkpoint_key)
+    return load_network(recipe, checkpoint=path, key=checkpoint_key)
+
+
+def simplify(recipe: Network = None, *, checkpoint: Path | str | None = None) -> Graph:
+    """Return the deploy graph: BatchNorm folded, branches merged, float64 weights, one report per pass."""
+    network = load(recipe, checkpoint=checkpoint)
+    return deploy_graph(training_graph(network), network.recipe)
+
+
+def verify_reparam(
+    recipe: Network = None,
+    *,
+    checkpoint: Path | str | None = None,
+    checkpoint_key: str | None = None,
+    images: Sequence[Path] = (),
+    self_test: bool = False,
+    report: Callable[[int, int, str], None] | None = None,
+) -> Verification:
+    """Return the comparison of training form and deploy graph in float64 and float32, with its verdict.
+
+    Compared on seeded noise, on synthetic portraits and on ``images``. A failed verification is a record whose
+    ``passed`` is False, not an error.
+    """
+    network = load(recipe, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
+    samples = draw_samples(network.recipe, images)
+    return verify_network(network, samples, self_test=self_test, report=report)
+
+
+def export(
+    recipe: Network = None,
+    *,
+    targets: Iterable[Target | str] | None = None,
+    checkpoint: Path | str | None = None,
+    checkpoint_key: str | None = None,
+    output_dir: Path | str = DEFAULT_FOLDER,
+    options: ExportOptions | None = None,
+    images: Sequence[Path] = (),
+    verbose: bool = False,
+    step: Step | None = None,
+) -> tuple[Artifact, ...]:
+    """Write one verified file per target below ``output_dir`` and return what each is.
+
+    None as ``targets`` means every installed one. Each file was loaded from disk, run on its runtime and compared
+    with the training form before it was put in place. Raises VerificationError for a file that differs, TargetError
+    for what a target cannot do; such a file is not kept.
+    """
+    network = load(recipe, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
+    chosen = installed_targets()[0] if targets is None else tuple(Target(target) for target in targets)
+    samples = draw_samples(network.recipe, images)
+    return export_network(network, chosen, samples, Path(output_dir), options, verbose=verbose, step=step)
+
+
+def run(
+    artifact: Artifact | Path | str,
+    inputs: Mapping[str, Array] | None = None,
+    *,
+    image: Path | str | Pixels | None = None,
+    threads: int = 1,
+) -> dict[str, Array]:
+    """Return name → array of the outputs of an exported file, computed by its own runtime.
+
+    ``inputs`` are arrays as the file declares them. Instead, ``image`` is a photo (a path, or RGB pixels (H, W, 3)),
+    preprocessed as the recipe of the artifact's manifest says. Raises ArtifactError where neither fits.
+    """
+    record = artifact if isinstance(artifact, Artifact) else None
+    path = artifact.path if isinstance(artifact, Artifact) else Path(artifact)
+    if record is None and (image is not None or not path.suffix):
+        record = read_artifact(path)
+        path = record.path
+    with contained(), part(target_of(path), "runtime").open_artifact(path, threads) as runtime:
+        if inputs is None:
+            if image is None or record is None:
+                raise ArtifactError(
+                    "There is nothing to run the file on.", where=str(path), expected="inputs or an image"
+                )
+            recipe = recipe_from_table(record.recipe_table, path.parent / MANIFEST)
+            pixels = read_image(Path(image)) if isinstance(image, (str, Path)) else image
+            inputs = feed(picture_sample(recipe, pixels), runtime.inputs, recipe)
+        outputs: dict[str, Array] = runtime.run(inputs)
+    return outputs

@@ -1,0 +1,248 @@
+"""``deploykit export``: a checkpoint becomes files that were run and compared before they were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploykit.cli.options import (
+    CheckpointKeyOption,
+    CheckpointOption,
+    ImagesOption,
+    JsonOption,
+    OutputDirOption,
+    RecipeArgument,
+    SizeOption,
+    VerboseOption,
+    parse_size,
+)
+from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from deploykit.errors import DeploykitError
+    from deploykit.network import LoadedNetwork
+    from deploykit.pipeline import ExportOptions
+    from deploykit.recipe import Recipe
+    from deploykit.records import Artifact, SkippedTarget
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    artifacts: tuple[Artifact, ...]
+    skipped: tuple[SkippedTarget, ...]
+    failed: tuple[tuple[Target, DeploykitError], ...]
+
+
+def export(
+    recipe: RecipeArgument = None,
+    *,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="onnx, coreml, tflite or all; may be repeated.", show_default="all"),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Numbers of the file.", show_default="fp32")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    checkpoint_key: CheckpointKeyOption = None,
+    output_dir: OutputDirOption = Path("artifacts"),
+    input_kind: Annotated[
+        InputKind | None,
+        typer.Option("--input-kind", help="image builds the preprocessing into the file.", show_default="tensor"),
+    ] = None,
+    output_kind: Annotated[
+        OutputKind, typer.Option("--output-kind", help="What the file returns.")
+    ] = OutputKind.LOGITS,
+    size: SizeOption = None,
+    layout: Annotated[
+        Layout | None, typer.Option("--layout", help="Order of axes; nhwc for TFLite only.", show_default="nchw")
+    ] = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset.", show_default="18")] = None,
+    minimum_os: Annotated[
+        str | None, typer.Option("--minimum-os", help="Oldest iOS that runs the Core ML file.", show_default="iOS15")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="A named variant of the recipe.", show_default=False)
+    ] = None,
+    images: ImagesOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Export a checkpoint and verify each file on its own runtime before keeping it.
+
+    Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else sinet.
+    """
+    from deploykit.api import load
+    from deploykit.cli.console import progress
+    from deploykit.images.preprocess import image_paths
+    from deploykit.network import recipe_for
+    from deploykit.pipeline import ExportOptions
+    from deploykit.recipe import default_recipe, project_recipe
+
+    photos = image_paths(images) if images else ()
+    with progress("export") as say:
+        say("loading the checkpoint")
+        chosen = recipe_for(
+            recipe or project_recipe(Path.cwd()), checkpoint, default_recipe(Path.cwd()), checkpoint_key
+        )
+        options = ExportOptions(
+            precision=precision or Precision.FP32,
+            input_kind=input_kind or InputKind.TENSOR,
+            output_kind=output_kind,
+            layout=layout,
+            opset=opset,
+            minimum_os=minimum_os,
+        )
+        named: Sequence[Target] = tuple(Target)
+        parsed = parse_size(size)
+        if variant is not None:
+            chosen, options, named = _apply_variant(chosen, variant, options, (precision, input_kind))
+        if parsed is not None:
+            chosen = chosen.with_size(*parsed)
+        asked, skipped = _targets(target, named)
+        network = load(chosen, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
+        artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
+    _show(_Outcome(tuple(artifacts), skipped, tuple(failed)), as_json)
+
+
+def _apply_variant(
+    recipe: Recipe, name: str, options: ExportOptions, given: tuple[Precision | None, InputKind | None]
+) -> tuple[Recipe, ExportOptions, Sequence[Target]]:
+    """Take from the variant what the command line leaves open."""
+    from dataclasses import replace
+
+    chosen = recipe.variant(name)
+    merged = replace(
+        options,
+        precision=given[0] or chosen.precision,
+        input_kind=given[1] or chosen.input_kind,
+        layout=options.layout or chosen.layout,
+        opset=options.opset or chosen.opset,
+        minimum_os=options.minimum_os or chosen.minimum_os,
+    )
+    return (recipe.with_size(*chosen.size) if chosen.size else recipe), merged, chosen.targets
+
+
+def _targets(asked: list[str] | None, named: Sequence[Target]) -> tuple[tuple[Target, ...], tuple[SkippedTarget, ...]]:
+    from deploykit.errors import UsageError
+    from deploykit.pipeline import installed_targets
+    from deploykit.targets.table import require
+
+    names = asked or [ALL]
+    unknown = [name for name in names if name not in (ALL, *Target)]
+    if unknown:
+        raise UsageError(
+            "There is no such target.", where="--target", found=", ".join(unknown), expected=", ".join((*Target, ALL))
+        )
+    if ALL not in names:
+        chosen = tuple(dict.fromkeys(Target(name) for name in names))
+        for one in chosen:
+            require(one)
+        return chosen, ()
+    ready, skipped = installed_targets()
+    if not ready:
+        raise UsageError(
+            "No target is installed.",
+            found="; ".join(f"{one.target}: {one.reason}" for one in skipped),
+            expected="at least one target",
+            next_step="pip install 'deploykit[all]'",
+        )
+    return tuple(t for t in ready if t in named), tuple(one for one in skipped if one.target in named)
+
+
+def _write(
+    network: LoadedNetwork,
+    targets: Sequence[Target],
+    options: ExportOptions,
+    output_dir: Path,
+    *,
+    photos: Sequence[Path],
+    verbose: bool,
+    say: Callable[[str], None],
+) -> tuple[list[Artifact], list[tuple[Target, DeploykitError]]]:
+    """Write every target; one that fails does not keep the others from being made."""
+    from deploykit.errors import DeploykitError
+    from deploykit.pipeline import options_for, plan_export, prepare_export
+    from deploykit.verify.samples import draw_samples
+
+    plans = {target: options_for(target, options, alone=len(targets) == 1) for target in targets}
+    for target, chosen in plans.items():
+        plan_export(network.recipe, target, chosen)
+    say("capturing and simplifying the network")
+    exporter = prepare_export(network, draw_samples(network.recipe, photos))
+    artifacts: list[Artifact] = []
+    failed: list[tuple[Target, DeploykitError]] = []
+    for target, chosen in plans.items():
+        try:
+            artifacts.append(exporter.write(target, chosen, output_dir, verbose=verbose, step=say))
+        except DeploykitError as error:
+            failed.append((target, error))
+    return artifacts, failed
+
+
+def _show(outcome: _Outcome, as_json: bool) -> None:
+    """Print the result; where a target failed, its error goes to stderr and decides the exit code."""
+    from deploykit.cli.console import print_json, stderr_console, stdout_console
+    from deploykit.records import to_json, versioned
+
+    if as_json:
+        body = {
+            "artifacts": [{**to_json(one), "path": one.path.as_posix()} for one in outcome.artifacts],
+            "skipped": to_json(outcome.skipped),
+            "failed": [{"target": target.value, "error": error.render()} for target, error in outcome.failed],
+        }
+        print_json(versioned("export", body))
+    else:
+        stdout_console().print(_table(outcome))
+    console = stderr_console()
+    for one in outcome.artifacts:
+        for note in one.lint:
+            console.print(f"note: {one.plan.target}: {note}", markup=False)
+    for target, error in outcome.failed:
+        console.print(f"deploykit: error: {target}: {error}", markup=False)
+    if outcome.failed:
+        raise typer.Exit(min(error.exit_code for _, error in outcome.failed))
+
+
+def _table(outcome: _Outcome) -> Table:
+    from rich.table import Table
+
+    recipes = {one.recipe for one in outcome.artifacts}
+    table = Table(
+        title=f"Exported files of {', '.join(recipes)}" if recipes else "No file was exported", title_justify="left"
+    )
+    for name in ("target", "precision"):
+        table.add_column(name)
+    for name in ("size", "max abs error", "SNR dB", "masks equal", "wrong pixels"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    table.add_column("file", overflow="fold")
+    for one in outcome.artifacts:
+        for comparison in one.comparisons:
+            agreement = "-" if comparison.mask_agreement is None else f"{comparison.mask_agreement:.3%}"
+            table.add_row(
+                one.plan.target.value,
+                one.plan.precision.value,
+                f"{one.size_bytes / 1000:.0f} kB",
+                f"{comparison.max_abs_error:.2e}",
+                f"{comparison.snr_db:.1f}",
+                agreement,
+                "-" if comparison.wrong_pixels is None else str(comparison.wrong_pixels),
+                "pass" if comparison.passed else "FAIL",
+                one.path.as_posix(),
+            )
+    for skip in outcome.skipped:
+        table.add_row(skip.target.value, *["-"] * 6, "skipped", skip.reason)
+    for target, error in outcome.failed:
+        table.add_row(target.value, *["-"] * 6, "FAIL", error.message)
+    return table

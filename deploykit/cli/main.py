@@ -1,0 +1,72 @@
+"""The command line: one function per command, errors rendered in one place, nothing heavy imported at start."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+import deploykit
+from deploykit.cli.bench import bench
+from deploykit.cli.demo import demo
+from deploykit.cli.doctor import doctor
+from deploykit.cli.export import export
+from deploykit.cli.recipes import init, recipes
+from deploykit.cli.run import run
+from deploykit.cli.verify_reparam import verify_reparam
+from deploykit.errors import EXIT_BUG, DeploykitError
+
+app = typer.Typer(
+    name="deploykit",
+    help="A trained PyTorch vision checkpoint becomes verified ONNX, Core ML and TFLite files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.command()(export)
+app.command("verify-reparam")(verify_reparam)
+app.command()(run)
+app.command()(bench)
+app.command()(recipes)
+app.command()(init)
+app.command()(doctor)
+app.command()(demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deploykit {deploykit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line and exit: 0 pass, 1 a verification failed, 2 the user can fix it, 70 a bug."""
+    try:
+        app()
+    except DeploykitError as error:
+        sys.stderr.write(f"deploykit: error: {error}\n")
+        if "--verbose" in sys.argv:
+            traceback.print_exception(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away: nothing is wrong here, and Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write("deploykit: this is a bug; please report it with the lines above\n")
+        sys.exit(EXIT_BUG)

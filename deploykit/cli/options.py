@@ -1,0 +1,51 @@
+"""Options that several commands share: one name, one meaning, one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RECIPE]", help="A bundled recipe, or the path of a .toml file.", show_default=False),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Trained weights instead of the recipe's own.", show_default=False),
+]
+CheckpointKeyOption = Annotated[
+    str | None,
+    typer.Option("--checkpoint-key", help="Take this nested state dict, for example ema.module.", show_default=False),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="A folder of photos to compare on as well.", show_default=False),
+]
+OutputDirOption = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="Where artifacts go, one folder for each plan.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON record on stdout instead of a table.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what the converters print, and causes of errors.")]
+SizeOption = Annotated[
+    str | None,
+    typer.Option("--size", metavar="HxW", help="Another input size than the recipe's.", show_default=False),
+]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of a text such as 256x192; None stays None."""
+    from deploykit.errors import UsageError
+
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and 0 < int(part) <= 8192 for part in parts):
+        raise UsageError(
+            "The input size is not understood.",
+            where="--size",
+            found=text,
+            expected="HEIGHTxWIDTH in pixels, each from 1 to 8192, for example 256x192",
+        )
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,158 @@
+"""``deploykit verify-reparam``: is the folded and merged network the network that was trained?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploykit.cli.options import (
+    CheckpointKeyOption,
+    CheckpointOption,
+    ImagesOption,
+    JsonOption,
+    RecipeArgument,
+    VerboseOption,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from deploykit.records import Verification
+
+SHOWN = 12
+
+
+def verify_reparam(
+    recipe: RecipeArgument = None,
+    *,
+    checkpoint: CheckpointOption = None,
+    checkpoint_key: CheckpointKeyOption = None,
+    images: ImagesOption = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage each fold in turn; every damage must be caught.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Compare the training form with the folded and merged graph, in float64 and in float32.
+
+    Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else every
+    bundled one. Exit code 1 if a tolerance or an expected count is missed.
+    """
+    from deploykit.api import verify_reparam as verify
+    from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
+    from deploykit.images.preprocess import image_paths
+    from deploykit.recipe import bundled_recipes, project_recipe
+    from deploykit.records import to_json, versioned
+
+    del verbose
+    photos = image_paths(images) if images else ()
+    named = recipe or project_recipe(Path.cwd())
+    wanted = [named] if named is not None or checkpoint is not None else list(bundled_recipes())
+    results = []
+    with progress("verify-reparam") as say:
+        for name in wanted:
+            say(f"{name or checkpoint}: capturing, simplifying and comparing")
+            verification = verify(
+                name,
+                checkpoint=checkpoint,
+                checkpoint_key=checkpoint_key,
+                images=photos,
+                self_test=self_test,
+                report=_reporter(say, str(name or checkpoint)),
+            )
+            results.append(verification)
+    if as_json:
+        body = [{**to_json(one), "passed": one.passed} for one in results]
+        print_json(versioned("verify-reparam", body))
+    else:
+        console = stdout_console()
+        for one in results:
+            console.print(_stages(one))
+            console.print(_comparisons(one))
+            if one.injections:
+                console.print(_self_test(one), markup=False)
+            console.print(_verdict(one), markup=False)
+    for one in results:
+        for note in one.notes:
+            stderr_console().print(f"note: {one.recipe}: {note}", markup=False)
+    if not all(one.passed for one in results):
+        raise typer.Exit(1)
+
+
+def _reporter(say: Callable[[str], None], name: str) -> Callable[[int, int, str], None]:
+    def report(done: int, total: int, module: str) -> None:
+        # Outside a terminal each line stays, so only every tenth is worth one.
+        if done % 10 == 0 or done == total:
+            say(f"{name}: self-test, {done} of {total} BatchNorms damaged {module}".rstrip())
+
+    return report
+
+
+def _stages(one: Verification) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{one.recipe}: folds and merges per stage", title_justify="left")
+    table.add_column("stage")
+    for name in ("BatchNorms folded", "branches merged", "BatchNorms left"):
+        table.add_column(name, justify="right")
+    for stage in one.stages:
+        table.add_row(stage.stage, str(stage.folded), str(stage.merged), str(stage.left))
+    table.add_section()
+    sums = [sum(getattr(stage, key) for stage in one.stages) for key in ("folded", "merged", "left")]
+    table.add_row("total", *(str(number) for number in sums))
+    for report in one.passes:
+        if report.name in ("fold_batch_norm", "merge_branches"):
+            for reason, count in list(report.reasons().items())[:SHOWN]:
+                table.add_row(f"{report.name} left {count} alone: {reason}", "", "", "")
+    return table
+
+
+def _comparisons(one: Verification) -> Table:
+    from rich.table import Table
+
+    table = Table(title="training form in float64 against the deploy graph", title_justify="left")
+    for name in ("computed in", "output"):
+        table.add_column(name)
+    for name in ("max abs", "median abs", "relative L2", "SNR dB", "masks equal", "wrong pixels", "worst at"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for name, comparison in one.comparisons:
+        agreement = comparison.mask_agreement
+        table.add_row(
+            name,
+            comparison.output,
+            f"{comparison.max_abs_error:.2e}",
+            f"{comparison.median_abs_error:.2e}",
+            f"{comparison.relative_l2:.2e}",
+            f"{comparison.snr_db:.1f}",
+            "-" if agreement is None else f"{agreement:.3%}",
+            "-" if comparison.wrong_pixels is None else str(comparison.wrong_pixels),
+            str(list(comparison.worst_index)),
+            "pass" if comparison.passed else "FAIL",
+        )
+    return table
+
+
+def _self_test(one: Verification) -> str:
+    caught = [i for i in one.injections if i.outcome == "caught"]
+    missed = [i for i in one.injections if i.outcome == "missed"]
+    neutral = [i for i in one.injections if i.outcome == "neutral"]
+    lines = [f"self-test: {len(caught)} caught / {len(caught) + len(missed)} injected; {len(neutral)} change nothing"]
+    if caught:
+        weakest = min(caught, key=lambda injection: injection.relative_l2)
+        lines.append(f"  weakest caught: {weakest.dropped} of {weakest.module}, relative L2 {weakest.relative_l2:.1e}")
+    lines += [f"  MISSED: {i.dropped} of {i.module}, relative L2 {i.relative_l2:.1e}" for i in missed]
+    lines += [f"  changes nothing: {i.dropped} of {i.module}: {i.reason}" for i in neutral]
+    return "\n".join(lines)
+
+
+def _verdict(one: Verification) -> str:
+    lines = [f"  {finding}" for finding in one.findings]
+    for name, comparison in one.comparisons:
+        lines += [f"  {name}, {comparison.output}: {failure}" for failure in comparison.failures]
+    return "\n".join([f"{one.recipe}: {'equivalent within tolerance' if one.passed else 'FAILED'}", *lines])
