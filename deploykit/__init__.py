@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from deploykit.version import __version__
+
 if TYPE_CHECKING:
     from deploykit.api import bench, export, load, load_recipe, run, simplify, verify_reparam
 
-__version__ = "0.1.0"
-__all__ = ["bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
+__all__ = ["__version__", "bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-import deploykit
 from deploykit.latency.drivers.reachable import DeviceState, android_devices, apple_devices
 from deploykit.latency.machine import cpu_model, usable_cores
 from deploykit.targets.table import TARGETS, TargetRow
+from deploykit.version import __version__
 from deploykit.vocab import Target
 
 CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
@@ -75,7 +75,7 @@ def diagnose(constraints: Path = CONSTRAINTS) -> Diagnosis:
     system = platform.system()
     pinned = (_package(name, tested) for name in tested)
     return Diagnosis(
-        deploykit=deploykit.__version__,
+        deploykit=__version__,
         python=platform.python_version(),
         system=f"{system} {platform.release()} {platform.machine()}",
         cpu=cpu_model(),

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-import deploykit
 from deploykit.artifact import hash_files, hash_items, staged, write_manifest
 from deploykit.errors import TargetError, VerificationError
 from deploykit.graph.graph import Graph
@@ -29,6 +28,7 @@ from deploykit.verify.compare import compare
 from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed
+from deploykit.version import __version__
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
@@ -238,7 +238,7 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
         "description": recipe.file.description,
         "license": recipe.file.license,
         "source": recipe.file.source,
-        "version": deploykit.__version__,
+        "version": __version__,
         "recipe": recipe.name,
         "recipe_sha256": recipe.sha256,
         "checkpoint_sha256": network.checkpoint_sha256,
@@ -263,7 +263,7 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
 def toolchain(target: Target) -> dict[str, str]:
     """Return the versions that decided what the file is made of."""
     return {
-        "deploykit": deploykit.__version__,
+        "deploykit": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

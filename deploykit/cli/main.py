@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-import deploykit
 from deploykit.cli.bench import bench
 from deploykit.cli.demo import demo
 from deploykit.cli.doctor import doctor
@@ -18,6 +17,7 @@ from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
 from deploykit.cli.verify_reparam import verify_reparam
 from deploykit.errors import EXIT_BUG, DeploykitError
+from deploykit.version import __version__
 
 app = typer.Typer(
     name="deploykit",
@@ -40,7 +40,7 @@ app.command()(demo)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"deploykit {deploykit.__version__}")
+        typer.echo(f"deploykit {__version__}")
         raise typer.Exit
 
 

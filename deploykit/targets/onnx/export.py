@@ -58,7 +58,7 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:
     """Leave out what belongs to the machine (traces, paths) and say what the file is."""
-    import deploykit
+    from deploykit.version import __version__
 
     for node in model.graph.node:
         node.ClearField("metadata_props")
@@ -69,7 +69,7 @@ def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:
     model.graph.ClearField("metadata_props")
     model.graph.name = request.recipe.name
     model.producer_name = "deploykit"
-    model.producer_version = deploykit.__version__
+    model.producer_version = __version__
     model.doc_string = request.metadata["description"]
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(request.metadata.items())))

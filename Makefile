@@ -1,0 +1,65 @@
+# Each target works alone right after a clone, given Python 3.11 and pip.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PYTHONHASHSEED := 0
+
+.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints wheel clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python 3.11 with venv is needed; name yours with: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/deploykit demo --output-dir demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-full: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --full
+
+check: format-check lint type contracts docs-check test
+
+.PHONY: format-check
+format-check: $(STAMP)
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet . || true
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+type: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports --no-logo
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+docs-check: $(STAMP)
+	$(BIN)/python docs/generate.py --check
+
+bench: $(STAMP)
+	$(BIN)/deploykit bench
+
+checkpoints: $(STAMP)
+	$(BIN)/python -m deploykit.training --network sinet --threads 1
+	$(BIN)/python -m deploykit.training --network rcrnet --threads 1
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf build dist demo artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find deploykit tests -name __pycache__ -type d -prune -exec rm -rf {} +
