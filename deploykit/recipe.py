@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from deploykit.errors import RecipeError, UsageError
 from deploykit.records import Tolerance
 from deploykit.resources import bundled
 from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target, TensorSpec
 
-Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=16)]
+# TOML has lists and strings where Python has tuples and enums; everything else has to be of its own type.
+_FROM_TOML = Strict(False)
+Channels = Annotated[tuple[float, ...], _FROM_TOML, Field(min_length=1, max_length=16)]
+
+
+def _not_reserved(name: str) -> str:
+    if keyword.iskeyword(name) or name in {"self", "torch"}:
+        raise ValueError("another name: this one is reserved in the code that is written for the converters")
+    return name
+
+
+TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_not_reserved)]
 PROJECT_FILE = "deploykit.toml"
 DEFAULT_RECIPE = "sinet"
 Model = TypeVar("Model", bound=BaseModel)
@@ -25,7 +46,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class _Section(BaseModel):
     """A table of a recipe: unknown keys are refused and values are never changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Network(_Section):
@@ -46,11 +67,11 @@ class Resize(_Section):
 class Input(_Section):
     """One input. For an image, the network sees ``(pixel - mean) * scale`` per channel, in ``color_order``."""
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    name: TensorName
     kind: Literal["image", "tensor"] = "image"
-    shape: tuple[int, ...]
-    color_order: ColorOrder = ColorOrder.RGB
-    value_range: tuple[float, float] = (0.0, 255.0)
+    shape: Annotated[tuple[int, ...], _FROM_TOML]
+    color_order: Annotated[ColorOrder, _FROM_TOML] = ColorOrder.RGB
+    value_range: Annotated[tuple[float, float], _FROM_TOML] = (0.0, 255.0)
     mean: Channels = (0.0,)
     scale: Channels = (1.0,)
     resize: Resize = Resize()
@@ -68,6 +89,15 @@ class Input(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Input:
         if self.kind == "tensor":
+            unused = [
+                key
+                for key in ("color_order", "mean", "scale", "resize")
+                if getattr(self, key) != type(self).model_fields[key].default
+            ]
+            if unused:
+                raise ValueError(f'no {" or ".join(unused)}: an input of kind = "tensor" is not preprocessed')
+            if self.value_range[0] >= self.value_range[1]:
+                raise ValueError("value_range goes from the smallest value to the largest")
             return self
         if len(self.shape) != 4 or self.shape[1] != 3:
             raise ValueError('an image input has the shape [1, 3, height, width]; use kind = "tensor" for others')
@@ -98,9 +128,9 @@ class Input(_Section):
 class Output(_Section):
     """One tensor that forward returns. ``deploy = false`` drops it from the exported file (an edge head, say)."""
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    name: TensorName
     meaning: str = Field(min_length=1)
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[str, ...], _FROM_TOML] = ()
     deploy: bool = True
 
 
@@ -175,11 +205,11 @@ class Variant(_Section):
     """A named way to export: what differs from the defaults of ``deploykit export``."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    targets: tuple[Target, ...] = tuple(Target)
-    precision: Precision = Precision.FP32
-    input_kind: InputKind = InputKind.TENSOR
-    layout: Layout | None = None
-    size: tuple[int, int] | None = None
+    targets: Annotated[tuple[Annotated[Target, _FROM_TOML], ...], _FROM_TOML] = tuple(Target)
+    precision: Annotated[Precision, _FROM_TOML] = Precision.FP32
+    input_kind: Annotated[InputKind, _FROM_TOML] = InputKind.TENSOR
+    layout: Annotated[Layout, _FROM_TOML] | None = None
+    size: Annotated[tuple[int, int], _FROM_TOML] | None = None
     minimum_os: str | None = None
     opset: int | None = None
 
@@ -193,12 +223,12 @@ class RecipeFile(_Section):
     license: str = Field(min_length=1)
     source: str = Field(min_length=1)
     network: Network
-    inputs: tuple[Input, ...] = Field(min_length=1)
-    outputs: tuple[Output, ...] = Field(min_length=1)
+    inputs: Annotated[tuple[Input, ...], _FROM_TOML] = Field(min_length=1)
+    outputs: Annotated[tuple[Output, ...], _FROM_TOML] = Field(min_length=1)
     checkpoint: CheckpointSection | None = None
     expected: Expected = Expected()
     tolerances: Tolerances = Tolerances()
-    variants: tuple[Variant, ...] = ()
+    variants: Annotated[tuple[Variant, ...], _FROM_TOML] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> RecipeFile:

@@ -183,6 +183,15 @@ class Injection:
 
 
 @dataclass(frozen=True)
+class DeadChannels:
+    """How many channels of one BatchNorm have a gamma so small that they carry nothing but a constant."""
+
+    module: str
+    dead: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class StageCount:
     """Folds and merges below one top-level module of the network."""
 
@@ -204,6 +213,7 @@ class Verification:
     findings: tuple[str, ...]
     notes: tuple[str, ...] = ()
     injections: tuple[Injection, ...] = ()
+    dead_channels: tuple[DeadChannels, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -203,7 +203,10 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
         }
         print_json(versioned("export", body))
     else:
-        stdout_console().print(_table(outcome))
+        results = stdout_console()
+        results.print(_table(outcome))
+        for one in outcome.artifacts:
+            results.print(one.path.as_posix(), markup=False, soft_wrap=True)
     console = stderr_console()
     for one in outcome.artifacts:
         for note in one.lint:
@@ -226,7 +229,7 @@ def _table(outcome: _Outcome) -> Table:
     for name in ("size", "max abs error", "SNR dB", "masks equal", "wrong pixels"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    table.add_column("file", overflow="fold")
+    table.add_column("checked on", overflow="fold")
     for one in outcome.artifacts:
         for comparison in one.comparisons:
             agreement = "-" if comparison.mask_agreement is None else f"{comparison.mask_agreement:.3%}"
@@ -239,7 +242,7 @@ def _table(outcome: _Outcome) -> Table:
                 agreement,
                 "-" if comparison.wrong_pixels is None else str(comparison.wrong_pixels),
                 "pass" if comparison.passed else "FAIL",
-                one.path.as_posix(),
+                one.runtime,
             )
     for skip in outcome.skipped:
         table.add_row(skip.target.value, *["-"] * 6, "skipped", skip.reason)

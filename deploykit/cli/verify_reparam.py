@@ -72,8 +72,11 @@ def verify_reparam(
     else:
         console = stdout_console()
         for one in results:
-            console.print(_stages(one))
-            console.print(_comparisons(one))
+            if one.stages:
+                console.print(_stages(one))
+                console.print(_reasons(one), markup=False)
+            if one.comparisons:
+                console.print(_comparisons(one))
             if one.injections:
                 console.print(_self_test(one), markup=False)
             console.print(_verdict(one), markup=False)
@@ -105,11 +108,18 @@ def _stages(one: Verification) -> Table:
     table.add_section()
     sums = [sum(getattr(stage, key) for stage in one.stages) for key in ("folded", "merged", "left")]
     table.add_row("total", *(str(number) for number in sums))
+    return table
+
+
+def _reasons(one: Verification) -> str:
+    lines = []
     for report in one.passes:
         if report.name in ("fold_batch_norm", "merge_branches"):
-            for reason, count in list(report.reasons().items())[:SHOWN]:
-                table.add_row(f"{report.name} left {count} alone: {reason}", "", "", "")
-    return table
+            reasons = sorted(report.reasons().items(), key=lambda item: -item[1])
+            lines += [f"  {report.name} left {count} alone: {reason}" for reason, count in reasons[:SHOWN]]
+            if len(reasons) > SHOWN:
+                lines.append(f"  {report.name}: {len(reasons) - SHOWN} more reasons in --json")
+    return "\n".join(lines)
 
 
 def _comparisons(one: Verification) -> Table:
@@ -147,6 +157,10 @@ def _self_test(one: Verification) -> str:
         weakest = min(caught, key=lambda injection: injection.relative_l2)
         lines.append(f"  weakest caught: {weakest.dropped} of {weakest.module}, relative L2 {weakest.relative_l2:.1e}")
     lines += [f"  MISSED: {i.dropped} of {i.module}, relative L2 {i.relative_l2:.1e}" for i in missed]
+    if one.dead_channels:
+        total = sum(layer.dead for layer in one.dead_channels)
+        layers = ", ".join(f"{layer.module} ({layer.dead} of {layer.channels})" for layer in one.dead_channels)
+        lines.append(f"  {total} dead channels (|gamma| < 1e-06), whose mean and variance change nothing: {layers}")
     lines += [f"  changes nothing: {i.dropped} of {i.module}: {i.reason}" for i in neutral]
     return "\n".join(lines)
 

@@ -14,9 +14,10 @@ from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe
 from deploykit.records import Comparison, Injection, PassReport, StageCount, Verification
 from deploykit.verify.compare import compare
+from deploykit.verify.localize import first_difference, first_not_finite
 from deploykit.verify.reference import Outputs, as_tensors, gather, reference_outputs
 from deploykit.verify.samples import Sample
-from deploykit.verify.self_test import Report, inject
+from deploykit.verify.self_test import Report, dead_channels, inject
 
 FOLD, MERGE = "fold_batch_norm", "merge_branches"
 
@@ -88,7 +89,8 @@ def verify_reparam(
                 pictures=[sample.picture for sample in samples],
             )
             comparisons.append((name, verdict))
-    findings = [*_count_findings(recipe, deploy), *_not_finite(recipe, reference)]
+    findings = [*_count_findings(recipe, deploy), *_not_finite(recipe, reference, training, samples)]
+    findings += _guilty_module(comparisons, training, deploy, recipe, samples[:1])
     injections: tuple[Injection, ...] = ()
     if self_test:
         injections = inject(training, recipe, samples[:1], report or (lambda done, total, module: None))
@@ -104,6 +106,7 @@ def verify_reparam(
         findings=tuple(findings),
         notes=network.notes,
         injections=injections,
+        dead_channels=dead_channels(training),
     )
 
 
@@ -115,12 +118,35 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _not_finite(recipe: Recipe, reference: Sequence[Outputs]) -> list[str]:
-    return [
-        f"the training form itself returns NaN or infinity in {output.name}"
-        for output in recipe.deployed()
-        if not all(torch.from_numpy(sample[output.name]).isfinite().all() for sample in reference)
-    ]
+def _not_finite(recipe: Recipe, reference: Sequence[Outputs], training: Graph, samples: Sequence[Sample]) -> list[str]:
+    found = []
+    for output in recipe.deployed():
+        for sample, values in zip(samples, reference, strict=True):
+            if not torch.from_numpy(values[output.name]).isfinite().all():
+                module = first_not_finite(training, as_tensors(sample, recipe, torch.float64))
+                found.append(
+                    f"the training form itself returns NaN or infinity in {output.name} on {sample.name}"
+                    + (f"; first in {module}" if module else "")
+                )
+                break
+    return found
+
+
+def _guilty_module(
+    comparisons: Sequence[tuple[str, Comparison]],
+    training: Graph,
+    deploy: Graph,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+) -> list[str]:
+    if all(comparison.passed for name, comparison in comparisons if name == "float64"):
+        return []
+    bound = recipe.file.tolerances.float64.relative_l2 or 1e-12
+    for sample in samples:
+        module = first_difference(training, deploy, as_tensors(sample, recipe, torch.float64), bound)
+        if module:
+            return [f"the first module whose value differs is {module}"]
+    return []
 
 
 def _count_findings(recipe: Recipe, deploy: Graph) -> list[str]:

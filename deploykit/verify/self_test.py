@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from deploykit.graph.graph import Graph, add_weight, aten, calls, constant, module_path
 from deploykit.graph.simplify import simplify
 from deploykit.recipe import Recipe
-from deploykit.records import Injection
+from deploykit.records import DeadChannels, Injection
 from deploykit.verify.reference import as_tensors
 from deploykit.verify.samples import Sample
 
@@ -67,6 +67,17 @@ def inject(training: Graph, recipe: Recipe, samples: Sequence[Sample], report: R
                 )
             found.append(Injection(module, dropped, outcome, error, reason))
     report(len(names), len(names), "")
+    return tuple(found)
+
+
+def dead_channels(training: Graph) -> tuple[DeadChannels, ...]:
+    """Return the BatchNorms of ``training`` with dead channels: no damage to mean or variance changes those."""
+    found = []
+    for node in calls(training.module.graph, aten.batch_norm.default):
+        gamma = _statistic(training, node, "gamma")
+        dead = 0 if gamma is None else int((gamma.abs() < DEAD_GAMMA).sum())
+        if gamma is not None and dead:
+            found.append(DeadChannels(module_path(node), dead, gamma.numel()))
     return tuple(found)
 
 
