@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,7 @@ def capture(
                 found=_first_lines(error),
                 expected="a forward that torch.export can follow with these input shapes: "
                 + ", ".join(str(tuple(example.shape)) for example in examples),
-                next_step="make control flow independent of tensor values; see the cause with --verbose",
+                next_step=_way_out(network),
             ) from error
     assert isinstance(module, fx.GraphModule)
     module.graph.set_codegen(fx.graph.CodeGen())
@@ -79,10 +80,22 @@ def cast_graph(graph: Graph, dtype: torch.dtype) -> Graph:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the deprecation warnings that torch.export raises about its own code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Silence what torch.export warns about its own code, and what it logs about an error that we report ourselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _way_out(network: nn.Module) -> str:
+    multiple = getattr(network, "size_multiple", None)
+    if isinstance(multiple, int):
+        return f"give an input whose height and width are multiples of {multiple}; see the cause with --verbose"
+    return "check the input size and make control flow independent of tensor values; see the cause with --verbose"
 
 
 def _first_lines(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -32,7 +33,8 @@ def render(seeds: Sequence[int], folder: Path) -> Pixels:
         store = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
             partial, mode="w+", dtype=np.uint8, shape=shape
         )
-        with ProcessPoolExecutor() as pool:
+        # A forked worker would inherit the locks of OpenCV's threads and could wait for them for ever.
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
             for index, drawn in enumerate(pool.map(_draw, seeds, chunksize=32)):
                 store[index] = drawn
         store.flush()

@@ -92,9 +92,16 @@ def _halve_weights(path: Path) -> None:
 
 
 def _model(path: Path) -> Any:
+    """Return the file as objects, buffers that lie behind the flatbuffer taken into it."""
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    raw = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(bytearray(raw), 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(raw, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def _describe(path: Path, metadata: Mapping[str, str]) -> None:
