@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Real photos for the score, where they lie beside the checkout.
+PHOTOS := $(if $(wildcard ../shared/cases),--photos ../shared/cases)
 
 export PYTHONHASHSEED := 0
 
@@ -54,8 +56,8 @@ bench: $(STAMP)
 	$(BIN)/deploykit bench
 
 checkpoints: $(STAMP)
-	$(BIN)/python -m deploykit.training --network sinet --threads 1
-	$(BIN)/python -m deploykit.training --network rcrnet --threads 1
+	$(BIN)/python -m deploykit.training --network sinet --threads 1 $(PHOTOS)
+	$(BIN)/python -m deploykit.training --network rcrnet --threads 1 $(PHOTOS)
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation

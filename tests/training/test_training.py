@@ -172,3 +172,15 @@ def test_manifest_keeps_the_other_entries(tmp_path: Path) -> None:
     assert found["one.pt"]["train_seeds"] == [0, 9]
     assert found["one.pt"]["photo_ious"] == {"astronaut": 0.9}
     assert found["two.pt"]["photo_ious"] == {}
+
+
+@pytest.mark.parametrize("name", sorted(PLANS))
+def test_training_sees_what_the_recipe_says(name):
+    """A checkpoint trained with another preprocessing than its recipe's would be wrong on every photo."""
+    from deploykit.recipe import load_recipe
+
+    plan = PLANS[name]
+    (image,) = load_recipe(name).file.inputs
+    assert image.color_order is plan.color
+    assert image.mean == pytest.approx(plan.mean, rel=1e-9)
+    assert [1 / value for value in image.scale] == pytest.approx(plan.std, rel=1e-9)

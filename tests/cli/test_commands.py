@@ -1,0 +1,110 @@
+"""The commands on the bundled and on the real checkpoint, as the README shows them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from deploykit.images.preprocess import read_image
+from deploykit.models.sinet import SINet
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_export_run_and_the_python_call_agree(deploykit, here):
+    import deploykit as package
+    from deploykit.images.synthetic import synthesize
+    from deploykit.report.picture import write_image
+
+    result = deploykit("export", "--target", "onnx", "--json", "-o", "out")
+    assert result.code == 0, result.err
+    (artifact,) = json.loads(result.out)["body"]["artifacts"]
+    portrait = synthesize(9_000_002, 320)
+    write_image(here / "photo.png", portrait.image)
+    ran = deploykit("run", artifact["path"], "--input", "photo.png", "--output", "mask.png", "--cut-out", "three.png")
+    assert ran.code == 0, ran.err
+    mask = read_image(here / "mask.png")[:, :, 0] > 0
+    overlap = (mask & (portrait.mask > 0)).sum() / (mask | (portrait.mask > 0)).sum()
+    assert overlap > 0.9
+    assert read_image(here / "three.png").shape[1] > 3 * 320
+    logits = package.run(artifact["path"], image=portrait.image)["logits"]
+    assert logits.shape == (1, 2, 224, 224)
+
+
+def test_export_takes_the_project_file_first(deploykit, here):
+    (here / "deploykit.toml").write_text('recipe = "nosuch"\n')
+    assert "nosuch" in deploykit("export", "--target", "onnx").err
+    (here / "deploykit.toml").write_text('recipe = "sinet"\nsurprise = 1\n')
+    error = deploykit("export", "--target", "onnx").err
+    assert "surprise" in error
+    assert "deploykit.toml" in error
+
+
+def test_a_checkpoint_without_a_recipe_is_recognised_or_refused(deploykit, here):
+    torch.save({"state_dict": SINet().state_dict()}, here / "mine.pth.tar")
+    result = deploykit("init", "mine.pth.tar")
+    assert result.code == 0, result.err
+    assert "sinet" in result.err
+    text = (here / "recipe.toml").read_text()
+    assert 'path = "mine.pth.tar"' in text
+    again = deploykit("init", "mine.pth.tar")
+    assert again.code == 2
+    assert "exists already" in again.err
+    torch.save({"layer.weight": torch.zeros(3, 3)}, here / "other.pth")
+    for command in ("export", "verify-reparam"):
+        refused = deploykit(command, "--checkpoint", "other.pth")
+        assert refused.code == 2
+        assert "belongs to no network" in refused.err
+    assert deploykit("init", "other.pth", "-o", "new.toml").code == 2
+    assert not (here / "new.toml").exists()
+
+
+def test_verify_reparam_passes_on_the_bundled_sinet(deploykit):
+    result = deploykit("verify-reparam", "sinet", "--json")
+    assert result.code == 0
+    (record,) = json.loads(result.out)["body"]
+    assert record["passed"] is True
+    assert sum(stage["folded"] for stage in record["stages"]) == 38
+
+
+def test_an_unexpected_count_fails_with_exit_code_1(deploykit, here):
+    from deploykit.resources import bundled
+
+    shutil.copytree(bundled("recipes"), here / "recipes")
+    shutil.copytree(bundled("checkpoints"), here / "checkpoints")
+    path = here / "recipes" / "sinet.toml"
+    path.write_text(path.read_text().replace("fold_batch_norm = 38", "fold_batch_norm = 39"))
+    result = deploykit("verify-reparam", "recipes/sinet.toml")
+    assert result.code == 1
+    assert "fold_batch_norm fired 38 times, the recipe expects 39" in result.out
+
+
+def test_a_nan_in_the_weights_is_refused_with_its_name(deploykit, here):
+    state = SINet().state_dict()
+    state["encoder.level1.bn.weight"][3] = np.nan
+    torch.save(state, here / "nan.pth")
+    result = deploykit("verify-reparam", "sinet", "--checkpoint", "nan.pth")
+    assert result.code == 2
+    assert "encoder.level1.bn.weight" in result.err
+
+
+def test_a_failed_comparison_leaves_nothing_behind_and_exits_1(deploykit, here):
+    from deploykit.resources import bundled
+
+    shutil.copytree(bundled("recipes"), here / "recipes")
+    shutil.copytree(bundled("checkpoints"), here / "checkpoints")
+    path = here / "recipes" / "sinet.toml"
+    head, mark, tail = path.read_text().partition("[tolerances.fp32]\n")
+    path.write_text(head + mark + tail.replace("max_abs_error = 1e-4", "max_abs_error = 1e-12", 1))
+    result = deploykit("export", "recipes/sinet.toml", "--target", "onnx", "-o", "out")
+    assert result.code == 1
+    assert "max absolute error" in result.err
+    assert [item for item in (here / "out").rglob("*") if item.is_file()] == []
