@@ -13,14 +13,20 @@ import torch
 
 from deploykit.artifact import hash_files, hash_items, staged, write_manifest
 from deploykit.errors import TargetError, VerificationError
+from deploykit.graph.capture import weights
 from deploykit.graph.graph import Graph
+from deploykit.graph.passes.build_in_preprocessing import (
+    LARGEST_HALF,
+    SMALLEST_NORMAL_HALF,
+    Normalisation,
+    build_in_preprocessing,
+)
 from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
-from deploykit.graph.passes.build_in_preprocessing import Normalisation, build_in_preprocessing
 from deploykit.graph.round import round_weights
 from deploykit.graph.simplify import PASSES
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe
-from deploykit.records import Artifact, Comparison, ExportPlan, SkippedTarget
+from deploykit.records import Artifact, Comparison, ExportPlan, SkippedTarget, TensorRecord
 from deploykit.targets.base import ExportRequest, Runtime
 from deploykit.targets.chatter import contained
 from deploykit.targets.table import TARGETS, check_plan, part, require
@@ -125,6 +131,14 @@ def compare_runtime(
     )
 
 
+def _with_color_order(record: TensorRecord, recipe: Recipe) -> TensorRecord:
+    """Return ``record`` with the order in which the file takes pixels: the recipe's, where the format has no say."""
+    orders = {item.name: item.color_order for item in recipe.file.inputs if item.kind == "image"}
+    if record.dtype != "uint8" or record.color_order is not None:
+        return record
+    return replace(record, color_order=orders.get(record.name))
+
+
 def _first_layout(value: np.ndarray, layout: Layout) -> np.ndarray:
     return value.transpose(0, 3, 1, 2) if layout is Layout.NHWC and value.ndim == 4 else value
 
@@ -168,7 +182,8 @@ class Exporter:
             say(f"{target}: running the file")
             with contained(verbose), part(target, "runtime").open_artifact(path) as runtime:
                 comparisons = compare_runtime(runtime, recipe, plan.precision, self.samples, self.reference)
-                inputs, outputs, name = runtime.inputs, runtime.outputs, runtime.name
+                inputs = tuple(_with_color_order(record, recipe) for record in runtime.inputs)
+                outputs, name = runtime.outputs, runtime.name
             _refuse_difference(recipe, plan, comparisons)
             files = hash_files(path)
             artifact = Artifact(
@@ -186,7 +201,7 @@ class Exporter:
                 passes=graph.reports,
                 comparisons=comparisons,
                 recipe_table=recipe.file.model_dump(mode="json"),
-                lint=lint(graph),
+                lint=lint(graph, plan),
                 runtime=name,
             )
             write_manifest(artifact, folder)
@@ -226,9 +241,18 @@ def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[C
         )
 
 
-def lint(graph: Graph) -> tuple[str, ...]:
+def lint(graph: Graph, plan: ExportPlan) -> tuple[str, ...]:
     """Return what a person should know about the file although it passed."""
-    return tuple(skip.reason for skip in graph.report(BUILD_IN).skipped)
+    notes = [skip.reason for skip in graph.report(BUILD_IN).skipped]
+    if plan.precision is Precision.FP16:
+        values = torch.cat([w.detach().abs().flatten() for w in weights(graph).values() if w.is_floating_point()])
+        tiny = int(((values > 0) & (values < SMALLEST_NORMAL_HALF)).sum())
+        huge = int((values > LARGEST_HALF).sum())
+        if tiny:
+            notes.append(f"{tiny} of {values.numel()} weights are subnormal or zero in half precision")
+        if huge:
+            notes.append(f"{huge} of {values.numel()} weights overflow half precision")
+    return tuple(notes)
 
 
 def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:

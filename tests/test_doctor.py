@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.latency.drivers import reachable
-from deploykit.latency.drivers.reachable import android_devices, apple_devices
 from deploykit.cli.doctor import doctor
 from deploykit.doctor import PackageState, diagnose, read_pins
+from deploykit.latency.drivers import reachable
+from deploykit.latency.drivers.reachable import android_devices, apple_devices
 from deploykit.targets import table
 from deploykit.vocab import Target
 

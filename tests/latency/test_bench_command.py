@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from bench_cases import write_onnx
 
-from deploykit.latency.drivers.host import EAGER
 from deploykit.cli.bench import bench
 from deploykit.errors import ArtifactError, DeploykitError, TargetError, UsageError
+from deploykit.latency.drivers.host import EAGER
 
 
 def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what_lies_in_the_folder(

@@ -11,9 +11,9 @@ import torch
 from bench_cases import write_onnx
 from onnx import TensorProto
 
+from deploykit.errors import ArtifactError, TargetError
 from deploykit.latency.drivers.host import EAGER, build_inputs, measure_on_host
 from deploykit.latency.subjects import find_subjects
-from deploykit.errors import ArtifactError, TargetError
 from deploykit.network import load_network
 from deploykit.recipe import load_recipe
 from deploykit.records import TensorRecord

@@ -8,8 +8,8 @@ from itertools import chain, pairwise, repeat
 
 import pytest
 
-from deploykit.latency.measure import Runner, check_plan, measure_interleaved
 from deploykit.errors import UsageError
+from deploykit.latency.measure import Runner, check_plan, measure_interleaved
 
 MS = 1_000_000
 

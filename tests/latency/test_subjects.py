@@ -9,8 +9,8 @@ import pytest
 from bench_cases import write_onnx
 
 from deploykit.artifact import MANIFEST, hash_files, write_manifest
-from deploykit.latency.subjects import find_subjects, short_names
 from deploykit.errors import ArtifactError, TargetError, UsageError
+from deploykit.latency.subjects import find_subjects, short_names
 from deploykit.records import Artifact, ExportPlan
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 

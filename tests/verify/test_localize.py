@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from deploykit.graph.capture import capture
 from deploykit.graph import algebra
+from deploykit.graph.capture import capture
 from deploykit.graph.simplify import simplify
 from deploykit.verify.localize import first_difference, first_not_finite
 from deploykit.vocab import TensorSpec
@@ -17,7 +17,8 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for i in range(4)
+            nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+            for channels in (3, 4, 4, 4)
         )
 
     def forward(self, x):

@@ -19,6 +19,7 @@ from deploykit.graph.graph import Graph, Recorder, add_weight, aten, constant, i
 
 NAME = "build_in_preprocessing"
 SMALLEST_NORMAL_HALF = 2.0**-14
+LARGEST_HALF = 65504.0
 
 
 @dataclass(frozen=True)
