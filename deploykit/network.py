@@ -123,7 +123,7 @@ def load_network(recipe: Recipe, *, checkpoint: Path | None = None, key: str | N
             next_step="restore the file, or correct checkpoint.sha256 in the recipe",
         )
     loaded, notes = load_into(build_network(recipe), read, section.key_map if section else {})
-    return LoadedNetwork(recipe, loaded, path, read.sha256, (*read.notes, *notes))
+    return LoadedNetwork(recipe, loaded, path, read.sha256, tuple(dict.fromkeys((*read.notes, *notes))))
 
 
 def recognise(checkpoint: Checkpoint) -> Recipe:

@@ -39,6 +39,8 @@ from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
 DEFAULT_FOLDER = Path("artifacts")
+# A few tiny weights are in every network; above this share they are worth a note.
+WORTH_A_NOTE = 0.01
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def lint(graph: Graph, plan: ExportPlan) -> tuple[str, ...]:
         values = torch.cat([w.detach().abs().flatten() for w in weights(graph).values() if w.is_floating_point()])
         tiny = int(((values > 0) & (values < SMALLEST_NORMAL_HALF)).sum())
         huge = int((values > LARGEST_HALF).sum())
-        if tiny:
+        if tiny > WORTH_A_NOTE * values.numel():
             notes.append(f"{tiny} of {values.numel()} weights are subnormal or zero in half precision")
         if huge:
             notes.append(f"{huge} of {values.numel()} weights overflow half precision")

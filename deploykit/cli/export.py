@@ -83,7 +83,7 @@ def export(
     Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else sinet.
     """
     from deploykit.api import load
-    from deploykit.cli.console import progress
+    from deploykit.cli.console import progress, stderr_console
     from deploykit.images.preprocess import image_paths
     from deploykit.network import recipe_for
     from deploykit.pipeline import ExportOptions
@@ -112,6 +112,8 @@ def export(
         asked, skipped = _targets(target, named)
         network = load(chosen, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
         artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
+    for note in network.notes:
+        stderr_console().print(f"note: {note}", markup=False)
     _show(_Outcome(tuple(artifacts), skipped, tuple(failed)), as_json)
 
 
