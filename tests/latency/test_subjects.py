@@ -21,7 +21,7 @@ def _exported(folder: Path, precision: Precision = Precision.FP32) -> Artifact:
         Target.ONNX, precision, Layout.NCHW, InputKind.TENSOR, OutputKind.LOGITS, ((1, 3, 8, 8),), passes=()
     )
     files = hash_files(path)
-    empty = Artifact("tiny", plan, path, "hash", files[0].size_bytes, files, "r", "c", (), (), {}, (), ())
+    empty = Artifact("tiny", plan, path, "hash", files[0].size_bytes, files, "r", "c", (), (), {}, (), (), {})
     write_manifest(empty, folder)
     return empty
 

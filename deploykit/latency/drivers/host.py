@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
+from deploykit.artifact import MANIFEST
 from deploykit.errors import ArtifactError, DeploykitError, TargetError
 from deploykit.latency.machine import device_name
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Runner, check_plan, measure_interleaved
 from deploykit.latency.subjects import Subject
 from deploykit.network import LoadedNetwork
-from deploykit.recipe import Recipe, bundled_recipes, load_recipe
+from deploykit.recipe import Recipe, recipe_from_table
 from deploykit.records import Benchmark, SkippedLatency, TensorRecord
 from deploykit.targets.base import Array, Runtime
 from deploykit.targets.chatter import contained
@@ -40,8 +41,8 @@ def measure_on_host(
 ) -> Benchmark:
     """Return the latencies of ``network`` in PyTorch eager, where given, and of ``subjects``, all interleaved.
 
-    Each gets one seeded input: a synthetic portrait through the recipe of its manifest (``recipe`` where that has
-    its name, or a bundled one), else uniform values of the declared shapes and types. A subject whose runtime
+    Each gets one seeded input: a synthetic portrait through the recipe in its manifest (``recipe`` for a file
+    without one), else uniform values of the declared shapes and types. A subject whose runtime
     is not on this machine is skipped with the reason.
 
     Raises:
@@ -146,19 +147,9 @@ def _try(subject: Subject, runtime: Runtime, inputs: Mapping[str, Array]) -> Non
 
 def _recipe_of(subject: Subject, given: Recipe | None) -> Recipe | None:
     artifact = subject.artifact
-    if artifact is None:
+    if artifact is None or not artifact.recipe_table:
         return given
-    found = given if given is not None and given.name == artifact.recipe else None
-    if found is None and artifact.recipe in bundled_recipes():
-        found = load_recipe(artifact.recipe)
-    if found is None:
-        return None
-    images = [
-        shape
-        for item, shape in zip(found.file.inputs, artifact.plan.input_shapes, strict=False)
-        if item.kind == "image" and len(shape) == 4
-    ]
-    return found.with_size(*images[0][-2:]) if images else found
+    return recipe_from_table(artifact.recipe_table, subject.path.parent / MANIFEST)
 
 
 def build_inputs(records: Sequence[TensorRecord], recipe: Recipe | None) -> dict[str, Array]:
