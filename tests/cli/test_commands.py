@@ -108,3 +108,34 @@ def test_a_failed_comparison_leaves_nothing_behind_and_exits_1(deploykit, here):
     assert result.code == 1
     assert "max absolute error" in result.err
     assert [item for item in (here / "out").rglob("*") if item.is_file()] == []
+
+
+@pytest.fixture
+def only_onnx(monkeypatch):
+    from dataclasses import replace
+
+    from deploykit.targets.table import TARGETS
+    from deploykit.vocab import Target
+
+    for target in (Target.COREML, Target.TFLITE):
+        row = replace(TARGETS[target], packages={"a_module_that_is_not_there": f"{target}-converter"})
+        monkeypatch.setitem(TARGETS, target, row)
+
+
+@pytest.mark.usefixtures("only_onnx")
+def test_all_means_every_installed_target_and_lists_the_others(deploykit, here):
+    result = deploykit("export", "sinet", "--target", "all", "--json")
+    assert result.code == 0, result.err
+    body = json.loads(result.out)["body"]
+    assert [one["plan"]["target"] for one in body["artifacts"]] == ["onnx"]
+    assert {one["target"]: one["reason"] for one in body["skipped"]} == {
+        "coreml": "not installed: coreml-converter; pip install 'deploykit[coreml]'",
+        "tflite": "not installed: tflite-converter; pip install 'deploykit[tflite]'",
+    }
+
+
+@pytest.mark.usefixtures("only_onnx")
+def test_a_target_asked_for_by_name_must_be_installed(deploykit, here):
+    result = deploykit("export", "sinet", "--target", "coreml")
+    assert result.code == 2
+    assert "pip install 'deploykit[coreml]'" in result.err
