@@ -53,29 +53,43 @@ class Network(_Section):
     """Which network: a name from ``deploykit.models`` or ``package.module:factory``, with keyword arguments."""
 
     factory: str = Field(min_length=1)
+    """A network that comes with deploykit, or `package.module:factory` from your own code."""
     arguments: dict[str, Any] = {}
+    """Keyword arguments of the factory."""
 
 
 class Resize(_Section):
     """How a photo becomes the input size: ``stretch`` ignores its aspect ratio, ``letterbox`` pads to keep it."""
 
     rule: Literal["stretch", "letterbox"] = "stretch"
+    """`stretch` ignores the aspect ratio, `letterbox` keeps it and pads."""
     filter: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
+    """How pixels are interpolated; OpenCV does it."""
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
+    """The grey value, 0 to 255, of the border of a letterbox."""
 
 
 class Input(_Section):
     """One input. For an image, the network sees ``(pixel - mean) * scale`` per channel, in ``color_order``."""
 
     name: TensorName
+    """The name that the input has in every exported file."""
     kind: Literal["image", "tensor"] = "image"
+    """`image` for 8-bit pixels with preprocessing, `tensor` for anything else."""
     shape: Annotated[tuple[int, ...], _FROM_TOML]
+    """Batch (always 1) first; an image is `[1, 3, height, width]`."""
     color_order: Annotated[ColorOrder, _FROM_TOML] = ColorOrder.RGB
+    """The order of the channels that the network sees."""
     value_range: Annotated[tuple[float, float], _FROM_TOML] = (0.0, 255.0)
+    """Smallest and largest value; noise of a tensor input is drawn from it."""
     mean: Channels = (0.0,)
+    """Subtracted from the pixels, one value or one for each channel."""
     scale: Channels = (1.0,)
+    """Multiplied after the subtraction, one value or one for each channel: usually `1 / std`."""
     resize: Resize = Resize()
+    """How a photo becomes the input size."""
     source: str = Field(min_length=1)
+    """Where these values come from: the training code, a paper, a guess."""
 
     @field_validator("shape")
     @classmethod
@@ -129,35 +143,50 @@ class Output(_Section):
     """One tensor that forward returns. ``deploy = false`` drops it from the exported file (an edge head, say)."""
 
     name: TensorName
+    """The name that the output has in every exported file."""
     meaning: str = Field(min_length=1)
+    """What the values say; it is written into the file."""
     classes: Annotated[tuple[str, ...], _FROM_TOML] = ()
+    """Names of the classes along axis 1; with two or more, masks are compared."""
     deploy: bool = True
+    """Whether the exported file has this output."""
 
 
 class CheckpointSection(_Section):
     """Where the trained weights are, relative to the recipe, and how their keys map to the network's."""
 
     path: str = Field(min_length=1)
+    """Relative to the recipe's folder."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """If given, another file is refused."""
     key: str | None = None
+    """The nested state dict to take, for example `ema.module`."""
     key_map: dict[str, str] = {}
+    """Old name, or leading part of names, to new."""
 
 
 class Expected(_Section):
     """How often each pass must fire on this network; a step that did nothing is then seen."""
 
     fold_batch_norm: int | None = Field(default=None, ge=0)
+    """How many BatchNorms must be folded."""
     merge_branches: int | None = Field(default=None, ge=0)
+    """How many sums of branches must be merged."""
 
 
 class ToleranceSection(_Section):
     """The bounds of one comparison, with the reason for their size."""
 
     reason: str = Field(min_length=10)
+    """Why the bounds are what they are."""
     max_abs_error: float | None = Field(default=None, gt=0)
+    """The largest absolute error."""
     relative_l2: float | None = Field(default=None, gt=0)
+    """The largest relative L2 error over all samples."""
     mask_agreement: float | None = Field(default=None, gt=0, le=1)
+    """The smallest share of pixels of equal class, on pictures."""
     wrong_pixels: int | None = Field(default=None, ge=0)
+    """How many pixels may change class beyond the margin."""
 
     @model_validator(mode="after")
     def _bounds_something(self) -> ToleranceSection:
@@ -179,21 +208,25 @@ class Tolerances(_Section):
         relative_l2=1e-12,
         reason="folding and merging are exact over the reals; float64 leaves about 1e-15 per layer",
     )
+    """The deploy graph in float64: the algebra alone."""
     float32: ToleranceSection = ToleranceSection(
         relative_l2=1e-4,
         wrong_pixels=0,
         reason="float32 rounds each weight once, about 6e-8 relative, and each sum",
     )
+    """The deploy graph as shipped, rounded once."""
     fp32: ToleranceSection = ToleranceSection(
         relative_l2=1e-4,
         wrong_pixels=0,
         reason="runtimes sum in another order than PyTorch, in the same float32",
     )
+    """An exported fp32 file."""
     fp16: ToleranceSection = ToleranceSection(
         relative_l2=5e-2,
         mask_agreement=0.995,
         reason="half precision keeps 11 bits per value and the errors of all layers add up",
     )
+    """An exported fp16 file."""
 
     def of(self, precision: Precision) -> Tolerance:
         """Return the bounds of an exported file of ``precision``."""
@@ -205,30 +238,50 @@ class Variant(_Section):
     """A named way to export: what differs from the defaults of ``deploykit export``."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """What `deploykit export --variant` takes."""
     targets: Annotated[tuple[Annotated[Target, _FROM_TOML], ...], _FROM_TOML] = tuple(Target)
+    """The targets that it is for."""
     precision: Annotated[Precision, _FROM_TOML] = Precision.FP32
+    """As `--precision`."""
     input_kind: Annotated[InputKind, _FROM_TOML] = InputKind.TENSOR
+    """As `--input-kind`."""
     layout: Annotated[Layout, _FROM_TOML] | None = None
+    """As `--layout`."""
     size: Annotated[tuple[int, int], _FROM_TOML] | None = None
+    """Height and width, as `--size`."""
     minimum_os: str | None = None
+    """As `--minimum-os`."""
     opset: int | None = None
+    """As `--opset`."""
 
 
 class RecipeFile(_Section):
     """The whole of a ``recipes/*.toml``."""
 
     format_version: Literal[1]
+    """The version of this format."""
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """The name of the recipe and of its files."""
     description: str = Field(min_length=1)
+    """One line; it is written into every file."""
     license: str = Field(min_length=1)
+    """Licence of the trained weights; it is written into every file."""
     source: str = Field(min_length=1)
+    """Paper or project that the network comes from."""
     network: Network
+    """Which network."""
     inputs: Annotated[tuple[Input, ...], _FROM_TOML] = Field(min_length=1)
+    """What the network takes."""
     outputs: Annotated[tuple[Output, ...], _FROM_TOML] = Field(min_length=1)
+    """Every tensor that forward returns, in order."""
     checkpoint: CheckpointSection | None = None
+    """Where the trained weights are."""
     expected: Expected = Expected()
+    """How often each pass must fire."""
     tolerances: Tolerances = Tolerances()
+    """How exact is exact enough."""
     variants: Annotated[tuple[Variant, ...], _FROM_TOML] = ()
+    """Named ways to export."""
 
     @model_validator(mode="after")
     def _unique(self) -> RecipeFile:
@@ -336,6 +389,7 @@ class ProjectFile(_Section):
     """``deploykit.toml`` in the current folder: the recipe that commands use when none is named."""
 
     recipe: str = Field(min_length=1)
+    """A bundled name, or the path of a recipe relative to this file."""
 
 
 def project_recipe(folder: Path) -> str | Path | None:
