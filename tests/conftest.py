@@ -1,10 +1,22 @@
-"""Fixtures shared by all tests."""
+"""Options and fixtures shared by all tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the whole matrix, tests marked full included")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="run by make test-full"))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def bench(
     artifacts: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ARTIFACT]...", help="Exported files, or folders that hold them.", show_default=False),
+        typer.Argument(metavar="ARTIFACT", help="Exported files, or folders that hold them.", show_default=False),
     ] = None,
     *,
     output_dir: Annotated[

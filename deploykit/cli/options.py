@@ -9,7 +9,7 @@ import typer
 
 RecipeArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RECIPE]", help="A bundled recipe, or the path of a .toml file.", show_default=False),
+    typer.Argument(metavar="RECIPE", help="A bundled recipe, or the path of a .toml file.", show_default=False),
 ]
 CheckpointOption = Annotated[
     Path | None,

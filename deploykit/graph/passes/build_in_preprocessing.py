@@ -99,5 +99,5 @@ def _cannot_fold(module: fx.GraphModule, node: fx.Node, readers: list[Any], scal
         lost += int(((folded > 0) & (folded < SMALLEST_NORMAL_HALF) & (weight.abs() >= SMALLEST_NORMAL_HALF)).sum())
         total += weight.numel()
     if lost:
-        return f"folded, {lost / total:.0%} of the first layer's weights would be subnormal in half precision"
+        return f"folded, {lost} of the first layer's {total} weights would be subnormal in half precision"
     return None

@@ -1,7 +1,8 @@
 """A reduction whose axis is put back later becomes one that keeps it, and an expand before broadcasting goes away.
 
 Algebra: ``unsqueeze(f(max(x, d)), d) = f(max(x, d, keepdim=True))`` for every pointwise ``f`` with one tensor
-input. An ``expand`` read only by pointwise operations that broadcast to the same shape changes nothing.
+input. ``f(expand(x)) = expand(f(x))`` likewise, and an ``expand`` that then meets only operations that broadcast to
+the same shape changes nothing.
 TFLite's converter loses the axis in its change of layout and refuses the product that follows.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import fx
 
-from deploykit.graph.graph import Graph, Recorder, aten, calls, is_call, module_path, shape_of, stamp
+from deploykit.graph.graph import Graph, Recorder, argument, aten, calls, is_call, module_path, shape_of, stamp
 
 NAME = "keepdim_reductions"
 
@@ -61,8 +62,8 @@ def _keep(graph: fx.Graph, node: Any, record: Recorder) -> None:
     if not (is_call(here, *_REDUCTIONS) and len(here.users) == 1) or shape is None:
         return
     source = shape_of(here.args[0])
-    axes = here.args[1] if isinstance(here.args[1], (list, tuple)) else [here.args[1]]
-    if source is None or [int(a) % len(source) for a in axes] != [axis] or (len(here.args) > 2 and here.args[2]):
+    axes: Any = argument(here, 1, "dim") or ()
+    if not source or [int(a) % len(source) for a in axes] != [axis] or (len(here.args) > 2 and here.args[2]):
         record.skipped(module_path(node), "the axis put back is not the axis that was reduced")
         return
     here.args = (here.args[0], [axis], True, *here.args[3:])
@@ -73,13 +74,35 @@ def _keep(graph: fx.Graph, node: Any, record: Recorder) -> None:
 
 
 def _drop_expand(node: Any, record: Recorder) -> None:
-    shape = shape_of(node)
-    readers = list(node.users)
-    for reader in readers:
-        others = [arg for arg in reader.args if arg is not node]
-        if not (is_call(reader, *_BROADCASTING) and shape_of(reader) == shape and others):
+    links: list[Any] = []
+    meetings: list[tuple[Any, Any]] = []
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        for reader in current.users:
+            if is_call(reader, *_POINTWISE) and reader.all_input_nodes == [current]:
+                links.append(reader)
+                pending.append(reader)
+            else:
+                meetings.append((reader, current))
+    small = {node, *links}
+    for reader, value in meetings:
+        if not _broadcasts(reader, value, shape_of(node)) or small.issuperset(reader.all_input_nodes):
+            record.skipped(module_path(node), f"{reader.name} reads the expanded value and does not broadcast it")
             return
-        if not all(isinstance(arg, fx.Node) and shape_of(arg) == shape for arg in others):
-            return
-    node.replace_all_uses_with(node.args[0])
+    source = node.args[0]
+    for link in links:
+        link.meta["val"] = link.meta["val"].new_empty(shape_of(source))
+    node.replace_all_uses_with(source)
     record.fired([module_path(node)], "expand left to broadcasting")
+
+
+def _broadcasts(reader: Any, value: Any, shape: tuple[int, ...] | None) -> bool:
+    """Whether ``reader`` is an operation of ``value`` and a tensor that has the full ``shape`` by itself."""
+    others = [arg for arg in reader.args if arg is not value]
+    return (
+        shape is not None
+        and is_call(reader, *_BROADCASTING)
+        and bool(others)
+        and all(isinstance(arg, fx.Node) and shape_of(arg) == shape for arg in others)
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import coremltools as ct
+import numpy as np
 
 from deploykit.errors import TargetError
 from deploykit.recipe import Input
@@ -33,7 +34,7 @@ def write(request: ExportRequest, path: Path) -> None:
             exported_program(request.graph).run_decompositions({}),
             convert_to="mlprogram",
             inputs=[_input_type(item, plan.input_kind) for item in recipe.file.inputs],
-            outputs=[ct.TensorType(name=name) for name in request.graph.outputs],
+            outputs=[ct.TensorType(name=name, dtype=np.float32) for name in request.graph.outputs],
             minimum_deployment_target=ct.target[plan.minimum_os],
             compute_precision=ct.precision.FLOAT16 if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
             skip_model_load=True,
@@ -54,7 +55,8 @@ def _input_type(item: Input, kind: InputKind) -> Any:
     if kind is InputKind.IMAGE and item.kind == "image":
         layout = ct.colorlayout.BGR if item.color_order is ColorOrder.BGR else ct.colorlayout.RGB
         return ct.ImageType(name=item.name, shape=item.shape, color_layout=layout)
-    return ct.TensorType(name=item.name, shape=item.shape)
+    # From iOS 16 on, the converter would make the tensors of an fp16 program fp16 too.
+    return ct.TensorType(name=item.name, shape=item.shape, dtype=np.float32)
 
 
 def _describe(model: Any, request: ExportRequest) -> None:

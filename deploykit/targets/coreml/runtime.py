@@ -30,7 +30,7 @@ class InterpreterRuntime:
     @property
     def name(self) -> str:
         """The runtime with what it is."""
-        return "reference interpreter of the Core ML program"
+        return "reference interpreter"
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return name → array of every output; an image input takes (1, H, W, 3) RGB pixels."""

@@ -1,0 +1,238 @@
+"""Makes the pages of docs/ that can be made from the code; with --check only says which are stale.
+
+Run: python docs/generate.py [--check]
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Help texts must not depend on the terminal that makes them.
+os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1", TERMINAL_WIDTH="100")
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from deploykit.cli.main import app
+from deploykit.graph.simplify import PASSES
+from deploykit.recipe import ProjectFile, RecipeFile
+from deploykit.targets.table import TARGETS, part
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+MADE = "<!-- Made by docs/generate.py: change the code, then run make docs. -->"
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+COMMAND = re.compile(r"^(?:\$ )?deploykit ([a-z][a-z-]*)(.*)$", re.MULTILINE)
+
+
+def commands() -> str:
+    """Return the help text of every command."""
+    root = typer.main.get_command(app)
+    context = root.make_context("deploykit", ["recipes"], resilient_parsing=True)
+    codes = "Exit codes: 0 pass, 1 a verification failed, 2 the user can fix it, 70 a bug."
+    parts = [MADE, "# Commands", "", codes, ""]
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        own = command.make_context(name, [], parent=context, resilient_parsing=True)
+        parts += [f"## deploykit {name}", "", "```text", command.get_help(own).rstrip(), "```", ""]
+    return "\n".join(parts)
+
+
+def targets() -> str:
+    """Return the support matrix, read from the table that the code obeys."""
+    parts = [MADE, "# Targets", "", "What each target takes; anything else is refused with exit code 2.", ""]
+    columns = ("target", "file", "precisions", "layouts", "input kinds", "output kinds", "opsets", "minimum OS")
+    parts += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in TARGETS.values():
+        cells = (
+            row.target,
+            f"`{row.suffix}`",
+            _listed(row.precisions),
+            _listed(row.layouts),
+            _listed(row.input_kinds),
+            _listed(row.output_kinds),
+            _with_default(row.opsets, row.default_opset),
+            _with_default(row.minimum_os, row.default_minimum_os),
+        )
+        parts.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    parts += ["", "| target | verified on | needs | install |", "|---|---|---|---|"]
+    for row in TARGETS.values():
+        parts.append(
+            f"| {row.target} | {row.runtime} | {', '.join(row.packages.values())} | `{row.install_command()}` |"
+        )
+    return "\n".join([*parts, ""])
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _with_default(values: tuple[object, ...], default: object) -> str:
+    return ", ".join(f"**{value}**" if value == default else str(value) for value in values) or "-"
+
+
+def recipes() -> str:
+    """Return the reference of every table and key of a recipe."""
+    parts = [
+        MADE,
+        "# Recipe reference",
+        "",
+        "A recipe is a TOML file. Unknown keys are refused, and a value has to be of its own type.",
+        "",
+    ]
+    for title, model in (("The recipe", RecipeFile), ("`deploykit.toml`", ProjectFile)):
+        for heading, section in _sections(title, model):
+            parts += [f"## {heading}", "", (section.__doc__ or "").strip().replace("``", "`"), ""]
+            parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
+            for key, field in section.model_fields.items():
+                default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+                parts.append(f"| `{key}` | {_type_name(field.annotation)} | {default} | {field.description or ''} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+def _sections(title: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield each table with its name in TOML; a table that comes several times is described once."""
+    pending = [(title, "", model)]
+    seen: set[type[BaseModel]] = set()
+    while pending:
+        heading, path, one = pending.pop(0)
+        if one in seen:
+            continue
+        seen.add(one)
+        yield heading, one
+        inner = [
+            (key, field, found) for key, field in one.model_fields.items() for found in _models_in(field.annotation)
+        ]
+        for key, field, found in inner:
+            name = f"{path}{key if sum(other is found for _, _, other in inner) == 1 else '*'}"
+            repeated = typing.get_origin(field.annotation) is tuple
+            pending.append((f"`[[{name}]]`" if repeated else f"`[{name}]`", f"{name}.", found))
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found = [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return list(dict.fromkeys(found))
+
+
+def _type_name(annotation: object) -> str:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
+    arguments = [argument for argument in typing.get_args(annotation) if argument not in (type(None), Ellipsis)]
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    if origin is tuple:
+        return "list of " + _type_name(arguments[0])
+    if origin is dict:
+        return "table"
+    if origin is not None:
+        return _type_name(arguments[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    names = {str: "string", int: "integer", float: "number", bool: "true or false"}
+    members = getattr(annotation, "__members__", None)
+    if members:
+        return ", ".join(f"`{member.value}`" for member in members.values())
+    return names.get(typing.cast(type, annotation), str(annotation))
+
+
+def _default(value: object) -> str:
+    if value is None or value is PydanticUndefined:
+        return "none"
+    if isinstance(value, BaseModel):
+        return _bounds(value) if "reason" in type(value).model_fields else "see below"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_default(item) for item in value) + "]"
+    return f"`{value}`" if str(value) else '`""`'
+
+
+def _bounds(value: BaseModel) -> str:
+    given = value.model_dump(exclude_none=True, exclude={"reason"})
+    return ", ".join(f"`{key} = {bound}`" for key, bound in given.items())
+
+
+def passes() -> str:
+    """Return the passes in the order in which they run, with what each module says of itself."""
+    order = "Target-independent passes, in order. Folding and merging repeat until neither finds anything."
+    parts = [MADE, "# Passes", "", order, ""]
+    for name in PASSES:
+        parts += _described(f"deploykit.graph.passes.{name}", name)
+    parts += ["## With `--input-kind image`", ""]
+    parts += _described("deploykit.graph.passes.build_in_preprocessing", "build_in_preprocessing")
+    parts += ["## For one target", ""]
+    for target in TARGETS:
+        for one in part(target, "lowering").PASSES:
+            parts += _described(f"deploykit.graph.passes.{one.__name__}", f"{one.__name__} ({target})")
+    return "\n".join(parts)
+
+
+def _described(module: str, title: str) -> list[str]:
+    text = (importlib.import_module(module).__doc__ or "").strip().replace("``", "`")
+    return [f"### {title}", "", text, ""]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "passes.md": passes,
+    "recipes.md": recipes,
+    "targets.md": targets,
+}
+
+
+def stale_pages(folder: Path) -> list[str]:
+    """Return the generated pages in ``folder`` that the code would write otherwise."""
+    return [
+        name
+        for name, make in PAGES.items()
+        if not (folder / name).is_file() or (folder / name).read_text("utf-8") != make()
+    ]
+
+
+def broken_references(root: Path) -> list[str]:
+    """Return links to files that are not there, and commands or options that do not exist."""
+    found = []
+    command = typer.main.get_command(app)
+    context = command.make_context("deploykit", ["recipes"], resilient_parsing=True)
+    for page in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("checkpoints/*.md")]):
+        text = page.read_text("utf-8")
+        for link in LINK.findall(text):
+            if "://" not in link and not (page.parent / link).exists():
+                found.append(f"{page.relative_to(root)}: link to {link}")
+        for name, rest in COMMAND.findall(text):
+            known = command.get_command(context, name)
+            if known is None:
+                found.append(f"{page.relative_to(root)}: deploykit {name}")
+                continue
+            options = {option for parameter in known.params for option in parameter.opts} | {"--help"}
+            for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.split("#")[0]):
+                if option not in options:
+                    found.append(f"{page.relative_to(root)}: deploykit {name} {option}")
+    return found
+
+
+def main() -> int:
+    """Write the pages, or with --check compare them; return the exit code."""
+    if "--check" not in sys.argv[1:]:
+        for name, make in PAGES.items():
+            (DOCS / name).write_text(make(), "utf-8")
+        return 0
+    problems = [f"docs/{name} is stale: run make docs" for name in stale_pages(DOCS)] + broken_references(ROOT)
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
