@@ -46,7 +46,9 @@ Model = TypeVar("Model", bound=BaseModel)
 class _Section(BaseModel):
     """A table of a recipe: unknown keys are refused and values are never changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Network(_Section):
