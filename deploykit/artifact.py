@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision
 
 MANIFEST = "manifest.json"
 _KIND = "artifact"
+_TURNS = 100
 
 
 def hash_items(items: Iterable[bytes]) -> str:
@@ -78,18 +80,28 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def _replace(new: Path, folder: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) / "old"
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    """Put ``new`` in the place of ``folder``; of several exports at once the last one stays, each of them whole."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=folder.parent) as aside:
+        for turn in range(_TURNS):
+            old: Path | None = Path(aside) / str(turn)
+            try:
+                folder.rename(Path(aside) / str(turn))
+            except FileNotFoundError:
+                old = None
+            try:
+                new.rename(folder)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    continue
+                if old is not None:
+                    old.rename(folder)
+                raise
+            return
+    raise ArtifactError(
+        "The artifact cannot be put in place: others write to the same folder all the time.",
+        where=str(folder),
+        next_step="give each export its own --output-dir",
+    )
 
 
 def write_manifest(artifact: Artifact, folder: Path) -> None:

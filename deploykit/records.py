@@ -214,6 +214,8 @@ class Verification:
     notes: tuple[str, ...] = ()
     injections: tuple[Injection, ...] = ()
     dead_channels: tuple[DeadChannels, ...] = ()
+    expected_folds: int | None = None
+    expected_merges: int | None = None
 
     @property
     def passed(self) -> bool:

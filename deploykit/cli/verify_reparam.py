@@ -108,6 +108,8 @@ def _stages(one: Verification) -> Table:
     table.add_section()
     sums = [sum(getattr(stage, key) for stage in one.stages) for key in ("folded", "merged", "left")]
     table.add_row("total", *(str(number) for number in sums))
+    expected = [one.expected_folds, one.expected_merges]
+    table.add_row("expected", *("any" if number is None else str(number) for number in expected), "")
     return table
 
 

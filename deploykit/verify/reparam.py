@@ -107,6 +107,8 @@ def verify_reparam(
         notes=network.notes,
         injections=injections,
         dead_channels=dead_channels(training),
+        expected_folds=recipe.file.expected.fold_batch_norm,
+        expected_merges=recipe.file.expected.merge_branches,
     )
 
 
