@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import nn
 
 from deploykit.checkpoint import Checkpoint, load_into, read_checkpoint
 from deploykit.errors import CheckpointError, RecipeError
+from deploykit.factory_import import import_from
 from deploykit.models.table import MODELS
 from deploykit.recipe import CheckpointSection, Recipe, bundled_recipes, load_recipe
 
@@ -33,7 +32,8 @@ def build_network(recipe: Recipe) -> nn.Module:
     """Return the recipe's network with fresh weights, in evaluation mode.
 
     A factory ``package.module:name`` is looked up in the installed packages, the recipe's folder and the current
-    folder. Raises RecipeError where it cannot be imported or called, or returns no module.
+    folder. Raises RecipeError, with its cause chained, where it cannot be imported or called, fails, or returns no
+    module.
     """
     section = recipe.file.network
     location = MODELS.get(section.factory, section.factory)
@@ -46,16 +46,17 @@ def build_network(recipe: Recipe) -> nn.Module:
             expected="one of " + ", ".join(MODELS) + ', or "package.module:factory" from your own code',
         )
     factory = _factory(recipe, module_name, attribute)
+    _check_arguments(recipe, location, factory)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = factory(**section.arguments)
-    except TypeError as error:
+    except Exception as error:
         raise RecipeError(
-            "The network's factory does not take these arguments.",
-            where=f"{recipe.path}: network.arguments",
-            found=f"{section.arguments}: {error}",
-            next_step=f"give the keyword arguments of {location}",
+            "The network's factory failed.",
+            where=f"{recipe.path}: network.factory",
+            found=f"{location} with {section.arguments}: {type(error).__name__}: {error}",
+            next_step="correct the factory or network.arguments; see the cause with --verbose",
         ) from error
     if not isinstance(network, nn.Module):
         raise RecipeError(
@@ -64,21 +65,39 @@ def build_network(recipe: Recipe) -> nn.Module:
             found=type(network).__name__,
             expected="a torch.nn.Module",
         )
-    return network.eval()
+    network.eval()
+    return network
+
+
+def _check_arguments(recipe: Recipe, location: str, factory: Callable[..., object]) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # compiled code may have none: then the call itself has to tell
+        return
+    try:
+        signature.bind(**recipe.file.network.arguments)
+    except TypeError as error:
+        raise RecipeError(
+            "The network's factory does not take these arguments.",
+            where=f"{recipe.path}: network.arguments",
+            found=f"{recipe.file.network.arguments}: {error}",
+            expected=f"{location}{signature}",
+            next_step=f"give the keyword arguments of {location}",
+        ) from error
 
 
 def _factory(recipe: Recipe, module_name: str, attribute: str) -> Callable[..., object]:
     try:
-        with _importable(recipe.path.parent, Path.cwd()):
-            value: object = importlib.import_module(module_name)
+        value: object = import_from(module_name, (recipe.path.parent.resolve(), Path.cwd()))
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(
             "The network's factory cannot be imported.",
             where=f"{recipe.path}: network.factory",
-            found=f"{module_name}:{attribute}: {error}",
+            found=f"{module_name}:{attribute}: {type(error).__name__}: {error}",
             expected="package.module:factory, importable from here, the recipe's folder or the environment",
+            next_step="see the cause with --verbose",
         ) from error
     if not callable(value):
         raise RecipeError(
@@ -88,16 +107,6 @@ def _factory(recipe: Recipe, module_name: str, attribute: str) -> Callable[..., 
             expected="a class or a function that returns a torch.nn.Module",
         )
     return value
-
-
-@contextmanager
-def _importable(*folders: Path) -> Iterator[None]:
-    before = list(sys.path)
-    sys.path[:0] = [str(folder) for folder in folders]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def load_network(recipe: Recipe, *, checkpoint: Path | None = None, key: str | None = None) -> LoadedNetwork:

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from deploykit.errors import ArtifactError
+from deploykit.errors import ArtifactError, TargetError
 from deploykit.graph.graph import Graph
 from deploykit.recipe import Recipe
 from deploykit.records import ExportPlan, TensorRecord
@@ -60,6 +60,18 @@ class Runtime(Protocol):
     ) -> None:
         """Release the file."""
         ...
+
+
+def refused_by_converter(converter: str, recipe: str, error: Exception) -> TargetError:
+    """Return the error that says that ``converter`` does not take the network, with the first lines of its reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return TargetError(
+        f"{converter} does not take this network.",
+        where=recipe,
+        found=f"{type(error).__name__}: {' '.join(lines[:3])[:500] or 'no reason given'}",
+        expected="operations that the converter knows",
+        next_step="see the whole reason and what the converter printed with --verbose, or leave the target out",
+    )
 
 
 def check_inputs(path: Path, declared: tuple[TensorRecord, ...], given: Mapping[str, Array]) -> None:

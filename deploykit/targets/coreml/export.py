@@ -11,9 +11,8 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 
-from deploykit.errors import TargetError
 from deploykit.recipe import Input
-from deploykit.targets.base import ExportRequest
+from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import exported_program
 from deploykit.vocab import ColorOrder, InputKind, Precision
 
@@ -39,13 +38,9 @@ def write(request: ExportRequest, path: Path) -> None:
             compute_precision=ct.precision.FLOAT16 if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
             skip_model_load=True,
         )
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        raise TargetError(
-            "The Core ML converter does not take this network.",
-            where=recipe.name,
-            found=f"{type(error).__name__}: {str(error).strip()[:600]}",
-            next_step="see what the converter printed with --verbose",
-        ) from error
+    except Exception as error:
+        # Converters raise whatever their libraries raise; the cause stays chained.
+        raise refused_by_converter("The Core ML converter", recipe.name, error) from error
     _describe(model, request)
     model.save(str(path))
     _make_reproducible(path)

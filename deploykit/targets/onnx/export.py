@@ -8,8 +8,7 @@ import onnx
 import onnxsim
 import torch
 
-from deploykit.errors import TargetError
-from deploykit.targets.base import ExportRequest
+from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, exported_program
 from deploykit.vocab import Precision
 
@@ -32,11 +31,10 @@ def write(request: ExportRequest, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise TargetError(
-            "The ONNX exporter does not take this network.", where=request.recipe.name, found=str(error).strip()[:600]
-        ) from error
-    model, equal = onnxsim.simplify(onnx.load(str(path)))
+        model, equal = onnxsim.simplify(onnx.load(str(path)))
+    except Exception as error:
+        # Converters raise whatever their libraries raise; the cause stays chained.
+        raise refused_by_converter("The ONNX exporter", request.recipe.name, error) from error
     if not equal:
         raise RuntimeError("onnxsim changed the results of the model")
     if plan.precision is Precision.FP16:

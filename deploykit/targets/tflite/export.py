@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from deploykit.errors import TargetError
-from deploykit.targets.base import ExportRequest
+from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, named_module
 from deploykit.vocab import Layout, Precision
 
@@ -53,13 +52,9 @@ def write(request: ExportRequest, path: Path) -> None:
         examples = {k: x.permute(0, 2, 3, 1).contiguous() if x.dim() == _IMAGE_RANK else x for k, x in examples.items()}
     try:
         litert_torch.convert(module, sample_kwargs=examples).export(str(path))
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise TargetError(
-            "The TFLite converter does not take this network.",
-            where=request.recipe.name,
-            found=f"{type(error).__name__}: {str(error).strip()[:600]}",
-            next_step="see what the converter printed with --verbose",
-        ) from error
+    except Exception as error:
+        # Converters raise whatever their libraries raise; the cause stays chained.
+        raise refused_by_converter("The TFLite converter", request.recipe.name, error) from error
     if request.plan.precision is Precision.FP16:
         _halve_weights(path)
     _describe(path, request.metadata)
