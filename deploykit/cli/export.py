@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,9 @@ def export(
         artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
     for note in network.notes:
         stderr_console().print(f"note: {note}", markup=False)
+    if verbose:
+        for _, error in failed:
+            traceback.print_exception(error)
     _show(_Outcome(tuple(artifacts), skipped, tuple(failed)), as_json)
 
 

@@ -64,6 +64,8 @@ class Runtime(Protocol):
 
 def refused_by_converter(converter: str, recipe: str, error: Exception) -> TargetError:
     """Return the error that says that ``converter`` does not take the network, with the first lines of its reason."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return TargetError(
         f"{converter} does not take this network.",
