@@ -61,3 +61,18 @@ def test_the_recipe_in_the_readme_is_valid(tmp_path):
     tomllib.loads(block)
     (tmp_path / "mine.toml").write_text(block)
     assert load_recipe(tmp_path / "mine.toml").name == "mine"
+
+
+def test_the_python_example_in_the_readme_runs(tmp_path, monkeypatch):
+    from deploykit.images.synthetic import synthesize
+    from deploykit.report.picture import write_image
+
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "photo.jpg", synthesize(9_000_003).image)
+    block = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    logits, latency = names["logits"], names["latency"]
+    assert logits.shape == (1, 2, 224, 224)
+    assert latency > 0
+    assert names["graph"].report("fold_batch_norm").fired
