@@ -27,6 +27,7 @@ from deploykit.records import (
     Tolerance,
     versioned,
 )
+from deploykit.targets.table import TARGETS
 from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
 
 MANIFEST = "manifest.json"
@@ -140,7 +141,7 @@ def read_artifact(path: Path) -> Artifact:
 
 def _manifest_of(path: Path) -> Path:
     for candidate in (path, path / MANIFEST, path.parent / MANIFEST):
-        if candidate.is_file() and candidate.name == MANIFEST:
+        if candidate.name == MANIFEST and not _in_package(candidate) and candidate.is_file():
             return candidate
     raise ArtifactError(
         "There is no manifest.",
@@ -150,10 +151,17 @@ def _manifest_of(path: Path) -> Path:
     )
 
 
+def _in_package(manifest: Path) -> bool:
+    """Whether ``manifest`` lies in a package: Core ML's own Manifest.json has that name where case is ignored."""
+    return manifest.parent.suffix.lower() in {row.suffix for row in TARGETS.values()}
+
+
 def find_artifacts(folder: Path) -> tuple[Artifact, ...]:
     """Return every artifact below ``folder`` in order of path; an empty tuple where there is none."""
     manifests = sorted(folder.glob(f"**/{MANIFEST}")) if folder.is_dir() else []
-    return tuple(read_artifact(path) for path in manifests if not path.parent.name.startswith("."))
+    return tuple(
+        read_artifact(path) for path in manifests if not (path.parent.name.startswith(".") or _in_package(path))
+    )
 
 
 def changed_files(artifact: Artifact) -> tuple[str, ...]:

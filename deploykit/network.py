@@ -12,7 +12,7 @@ from torch import nn
 
 from deploykit.checkpoint import Checkpoint, load_into, read_checkpoint
 from deploykit.errors import CheckpointError, RecipeError
-from deploykit.factory_import import import_from
+from deploykit.factory_import import import_from, searching
 from deploykit.models.table import MODELS
 from deploykit.recipe import CheckpointSection, Recipe, bundled_recipes, load_recipe
 
@@ -45,19 +45,22 @@ def build_network(recipe: Recipe) -> nn.Module:
             found=section.factory,
             expected="one of " + ", ".join(MODELS) + ', or "package.module:factory" from your own code',
         )
-    factory = _factory(recipe, module_name, attribute)
-    _check_arguments(recipe, location, factory)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+    own_code = () if section.factory in MODELS else (recipe.path.parent.resolve(), Path.cwd())
+    # A tensor that remembers how it was computed, as weight normalisation leaves one, could not be copied.
+    with searching(own_code), torch.random.fork_rng(devices=[]), torch.no_grad():
+        factory = _factory(recipe, module_name, attribute, own_code)
+        _check_arguments(recipe, location, factory)
+        torch.manual_seed(0)
+        try:
             network = factory(**section.arguments)
-    except Exception as error:
-        raise RecipeError(
-            "The network's factory failed.",
-            where=f"{recipe.path}: network.factory",
-            found=f"{location} with {section.arguments}: {type(error).__name__}: {error}",
-            next_step="correct the factory or network.arguments; see the cause with --verbose",
-        ) from error
+            evaluated = network.eval() if isinstance(network, nn.Module) else None
+        except (Exception, SystemExit) as error:
+            raise RecipeError(
+                "The network's factory failed.",
+                where=f"{recipe.path}: network.factory",
+                found=f"{location} with {section.arguments}: {type(error).__name__}: {error}",
+                next_step="correct the factory or network.arguments; see the cause with --verbose",
+            ) from error
     if not isinstance(network, nn.Module):
         raise RecipeError(
             "The network's factory does not return a network.",
@@ -65,7 +68,14 @@ def build_network(recipe: Recipe) -> nn.Module:
             found=type(network).__name__,
             expected="a torch.nn.Module",
         )
-    network.eval()
+    if evaluated is not network:
+        raise RecipeError(
+            "The network's own train() or eval() does not return the network.",
+            where=f"{recipe.path}: network.factory",
+            found=f"{location}: {type(evaluated).__name__}",
+            expected="the module itself, as torch.nn.Module returns it",
+            next_step="end the method with: return self",
+        )
     return network
 
 
@@ -86,9 +96,9 @@ def _check_arguments(recipe: Recipe, location: str, factory: Callable[..., objec
         ) from error
 
 
-def _factory(recipe: Recipe, module_name: str, attribute: str) -> Callable[..., object]:
+def _factory(recipe: Recipe, module_name: str, attribute: str, own_code: tuple[Path, ...]) -> Callable[..., object]:
     try:
-        value: object = import_from(module_name, (recipe.path.parent.resolve(), Path.cwd()))
+        value: object = import_from(module_name, own_code)
         for part in attribute.split("."):
             value = getattr(value, part)
     except (Exception, SystemExit) as error:

@@ -269,6 +269,7 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
         "recipe_sha256": recipe.sha256,
         "checkpoint_sha256": network.checkpoint_sha256,
         "precision": plan.precision.value,
+        "layout": plan.layout.value,
         "plan": plan.digest(),
     }
     for item in recipe.file.inputs:

@@ -204,7 +204,7 @@ class Expected(_Section):
 class ToleranceSection(_Section):
     """The bounds of one comparison, with the reason for their size."""
 
-    reason: Annotated[Text, Field(min_length=10)]
+    reason: Annotated[str, Field(min_length=10), AfterValidator(_not_blank)]
     """Why the bounds are what they are."""
     max_abs_error: float | None = Field(default=None, gt=0)
     """The largest absolute error."""

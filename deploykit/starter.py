@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from deploykit.checkpoint import read_checkpoint
@@ -35,29 +36,34 @@ def write_starter(
     section = known.file.checkpoint
     lines = [
         "[checkpoint]",
-        f"path = {json.dumps(Path(os.path.relpath(checkpoint, output.parent)).as_posix())}",
+        f"path = {_quoted(Path(os.path.relpath(checkpoint, output.parent)).as_posix())}",
         f'sha256 = "{read.sha256}"',
     ]
     if key:
-        lines.append(f"key = {json.dumps(key)}")
+        lines.append(f"key = {_quoted(key)}")
     if section and section.key_map:
-        pairs = ", ".join(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in section.key_map.items())
+        pairs = ", ".join(f"{_quoted(a)} = {_quoted(b)}" for a, b in section.key_map.items())
         lines.append(f"key_map = {{ {pairs} }}")
     text = _CHECKPOINT_TABLE.sub(lambda _: "\n".join(lines) + "\n\n", known.path.read_text("utf-8"), count=1)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.toml")
     try:
         temporary.write_text(text, "utf-8")
-        load_recipe(temporary.rename(temporary.with_suffix(".toml")))
-        temporary.with_suffix(".toml").replace(output)
+        load_recipe(temporary)
+        temporary.replace(output)
     except OSError as error:
         raise UsageError(
             "The recipe cannot be written.", where=str(output), found=error.strerror or str(error)
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
-        temporary.with_suffix(".toml").unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return (
         f"{checkpoint.name} has the keys and shapes of {known.name} ({len(read.tensors)} tensors)",
         "keys do not tell how the network was trained: check mean, scale, colour order and classes in the recipe",
         *read.notes,
     )
+
+
+def _quoted(text: str) -> str:
+    # TOML knows no surrogate pairs, which JSON in ASCII makes of characters beyond the first plane.
+    return json.dumps(text, ensure_ascii=False)

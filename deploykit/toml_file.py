@@ -23,9 +23,9 @@ _WORDS = {
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "invalid-json-value": "a text, number, boolean, list or table",
     "string_pattern_mismatch": "a text that matches {pattern}",
     "string_too_short": "at least {min_length} characters",
-    "too_long": "at most {max_length} entries",
 }
 
 

@@ -33,7 +33,10 @@ def read_image(path: Path) -> Pixels:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise ImageError("The image cannot be read.", where=str(path), found=found, expected="an image file")
-    encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    try:
+        encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise ImageError("The image cannot be read.", where=str(path), found=error.strerror) from error
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     except cv2.error:

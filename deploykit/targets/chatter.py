@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -17,8 +18,7 @@ def contained(verbose: bool = False) -> Iterator[None]:
 
     File descriptors 1 and 2 of the whole process are redirected meanwhile, so that C++ libraries are covered.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     level = logging.root.manager.disable
     with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
         saved = os.dup(1), os.dup(2)
@@ -30,10 +30,17 @@ def contained(verbose: bool = False) -> Iterator[None]:
                 os.dup2(sink.fileno(), 2)
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(saved[0])
             os.close(saved[1])
             logging.disable(level)
+
+
+def _flush() -> None:
+    """Write out what Python and the C library hold back: C++ keeps its text until the buffer is full or the end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)

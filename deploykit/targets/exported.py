@@ -19,12 +19,15 @@ def example_inputs(inputs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
 
 
 def named_module(graph: Graph) -> nn.Module:
-    """Return a copy of the graph's module whose forward takes its inputs under their own names."""
+    """Return a copy of the graph's module whose forward takes its inputs under their own names, weights contiguous."""
     copied = graph.copy().module
     placeholders = [node for node in copied.graph.nodes if node.op == "placeholder"]
     for node, spec in zip(placeholders, graph.inputs, strict=True):
         node.target = spec.name
         node.name = spec.name
+    for weight in (*copied.parameters(), *copied.buffers()):
+        # Converters read the storage of a weight and lose its strides.
+        weight.data = weight.data.contiguous()
     copied.recompile()
     return copied
 

@@ -37,22 +37,19 @@ def compare(
     for sample, (a, b) in enumerate(zip(measured, reference, strict=True)):
         if a.shape != b.shape:
             raise ValueError(f"{output}: shape {a.shape} against {b.shape}")
-        difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
-        difference[np.isnan(difference)] = math.inf
+        with np.errstate(all="ignore"):  # NaN and infinity are results here, and counted below
+            difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        # Infinity minus infinity as well: no output that is not finite passes.
+        difference[~np.isfinite(difference)] = math.inf
         place = np.unravel_index(int(difference.argmax()), difference.shape)
         if difference[place] > worst:
             worst, worst_index = float(difference[place]), (sample, *(int(i) for i in place[1:]))
         errors.append(difference.ravel())
-        squares += float(np.square(difference).sum())
-        energy += float(np.square(b.astype(np.float64)).sum())
+        with np.errstate(all="ignore"):
+            squares += float(np.square(difference).sum())
+            energy += float(np.square(b.astype(np.float64)).sum())
     relative = math.sqrt(squares / energy) if energy > 0 else (0.0 if squares == 0 else math.inf)
-    snr = (
-        math.inf
-        if squares == 0
-        else 10 * math.log10(energy / squares)
-        if energy > 0 and squares < math.inf
-        else -math.inf
-    )
+    snr = -20 * math.log10(relative) if 0 < relative < math.inf else (math.inf if squares == 0 else -math.inf)
     marked = list(pictures) if pictures and any(pictures) else [True] * len(reference)
     agreement, wrong = _masks(measured, reference, tolerance, marked) if classes > 1 else (None, None)
     broken = _exceeded(worst, relative, agreement, wrong, tolerance)
@@ -82,7 +79,8 @@ def _masks(
     same = total = wrong = 0
     for a, b, counts in zip(measured, reference, marked, strict=True):
         best = np.partition(b.astype(np.float64), -2, axis=1)
-        margin = best[:, -1] - best[:, -2]
+        with np.errstate(invalid="ignore"):  # two infinite scores have no margin
+            margin = best[:, -1] - best[:, -2]
         # NaN never equals a class, so that a pixel without a score counts as changed.
         changed = (a.argmax(axis=1) != b.argmax(axis=1)) | np.isnan(a).any(axis=1)
         same += int((~changed).sum()) * counts

@@ -48,14 +48,17 @@ def reference_outputs(module: nn.Module, recipe: Recipe, samples: Sequence[Sampl
             raise CaptureError(
                 "The network cannot be evaluated in float64, the reference of every comparison.",
                 where=type(module).__name__,
-                found=str(error).strip().splitlines()[0],
+                found=next(iter(str(error).strip().splitlines()), type(error).__name__),
                 expected="a forward that works at the precision and the size of its inputs",
                 next_step="create tensors with dtype=x.dtype instead of a fixed float32, and check the input size",
             ) from error
 
 
 def name_outputs(result: object, recipe: Recipe) -> Outputs:
-    """Return what a forward returned as output name → array, in the order of the recipe."""
+    """Return what a forward returned as output name → array, in the order of the recipe.
+
+    Raises CaptureError where it returned another number of tensors, or of classes, than the recipe announces.
+    """
     leaves, _ = torch.utils._pytree.tree_flatten(result)
     names = [output.name for output in recipe.file.outputs]
     if len(leaves) != len(names):
@@ -65,6 +68,16 @@ def name_outputs(result: object, recipe: Recipe) -> Outputs:
             found=f"{len(leaves)} tensors",
             expected=f"{len(names)}: {', '.join(names)}",
         )
+    for output, leaf in zip(recipe.file.outputs, leaves, strict=True):
+        classes = len(output.classes)
+        if classes > 1 and (leaf.ndim < 2 or leaf.shape[1] != classes):
+            raise CaptureError(
+                "An output has another number of classes than its recipe announces.",
+                where=f"{recipe.path}: outputs, {output.name}",
+                found=f"shape {tuple(leaf.shape)}",
+                expected=f"{classes} scores along axis 1: {', '.join(output.classes)}",
+                next_step="correct classes of this output, or leave it out where axis 1 holds no class scores",
+            )
     return {name: leaf.detach().numpy() for name, leaf in zip(names, leaves, strict=True)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from deploykit.graph.capture import active_in_training, capture, modules_in_training
 from deploykit.graph.graph import Graph
@@ -59,7 +60,7 @@ def verify_reparam(
     each fold is damaged in turn, and a damage that changes the output and is not caught is a finding.
     """
     recipe = network.recipe
-    training_modules = modules_in_training(network.module)
+    training_modules = _left_in_training(network.module)
     if training_modules:
         return _refused(network, "in training mode: " + _some(training_modules))
     training = training_graph(network)
@@ -110,6 +111,17 @@ def verify_reparam(
         expected_folds=recipe.file.expected.fold_batch_norm,
         expected_merges=recipe.file.expected.merge_branches,
     )
+
+
+def _left_in_training(network: nn.Module) -> tuple[str, ...]:
+    """Return the modules in training mode that would behave differently, or may: the user's own read ``training``."""
+    sensitive = modules_in_training(network)
+    own = (
+        path or "(root)"
+        for path, module in network.named_modules()
+        if module.training and not type(module).__module__.startswith("torch.nn.")
+    )
+    return tuple(dict.fromkeys((*sensitive, *own)))
 
 
 def _refused(network: LoadedNetwork, finding: str) -> Verification:

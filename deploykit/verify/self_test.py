@@ -121,9 +121,8 @@ def _unchanged(graph: Graph, name: str, dropped: str) -> str:
         return "no affine parameters"
     before, after = _affine(graph, node), _affine(graph, node, dropped)
     if torch.equal(before.scale, after.scale) and torch.equal(before.shift, after.shift):
-        at = _neutral(node, dropped, value)
-        same = "already neutral" if torch.equal(value, at) else _dead(graph, name)
-        return f"{dropped} is {same}"
+        neutral = torch.equal(value, _neutral(node, dropped, value))
+        return f"{dropped} is already neutral" if neutral else _dead(graph, name)
     return ""
 
 

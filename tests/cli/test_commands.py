@@ -139,3 +139,20 @@ def test_a_target_asked_for_by_name_must_be_installed(deploykit, here):
     result = deploykit("export", "sinet", "--target", "coreml")
     assert result.code == 2
     assert "pip install 'deploykit[coreml]'" in result.err
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("recipe", "injected"), [("rcrnet", 348), ("sinet", 152)])
+def test_the_self_test_catches_every_damage_to_a_bundled_network(deploykit, recipe, injected):
+    result = deploykit("verify-reparam", recipe, "--self-test")
+    assert result.code == 0
+    assert f"self-test: {injected} caught / {injected} injected" in result.out
+
+
+@pytest.mark.full
+def test_bench_without_anything_exported_measures_the_default_recipe(deploykit, here):
+    result = deploykit("bench", "--json", "--runs", "5", "--seconds", "0.1")
+    assert result.code == 0, result.err
+    names = [row["artifact"] for row in json.loads(result.out)["body"]["measured"]]
+    assert names == ["PyTorch eager", "sinet.onnx", "sinet.tflite"]
+    assert list(here.iterdir()) == []

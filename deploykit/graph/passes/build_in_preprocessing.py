@@ -48,7 +48,10 @@ def build_in_preprocessing(graph: Graph, normalisations: Mapping[str, Normalisat
 
 
 def _insert(module: fx.GraphModule, node: fx.Node, rule: Normalisation, name: str, record: Recorder) -> None:
-    readers = list(node.users)
+    readers = sorted(node.users)
+    if not readers:
+        record.skipped(name, f"no output depends on {name}: it takes pixels that nobody reads")
+        return
     channels = node.meta["val"].shape[1]
     mean = torch.tensor(rule.mean, dtype=torch.float64).expand(channels).reshape(1, channels, 1, 1)
     scale = torch.tensor(rule.scale, dtype=torch.float64).expand(channels).reshape(1, channels, 1, 1)

@@ -1,9 +1,8 @@
 """A reduction whose axis is put back later becomes one that keeps it, and an expand before broadcasting goes away.
 
 Algebra: ``unsqueeze(f(max(x, d)), d) = f(max(x, d, keepdim=True))`` for every pointwise ``f`` with one tensor
-input. ``f(expand(x)) = expand(f(x))`` likewise, and an ``expand`` that then meets only operations that broadcast to
-the same shape changes nothing.
-TFLite's converter loses the axis in its change of layout and refuses the product that follows.
+input, ``f(expand(x)) = expand(f(x))`` likewise, and ``expand(x) * y = x * y`` where ``y`` has the full shape.
+TFLite's converter loses the axis in its change of layout and refuses the operation that follows.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ _POINTWISE = (
     aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar,
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor,
 )  # fmt: skip
-_BROADCASTING = (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor)
+_BROADCASTING = (
+    aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor, aten.maximum.default, aten.minimum.default,
+)  # fmt: skip
 _REDUCTIONS = (aten.amax.default, aten.amin.default, aten.mean.dim, aten.sum.dim_IntList)
 
 
@@ -35,7 +36,7 @@ def keepdim_reductions(graph: Graph) -> Graph:
     for node in calls(graph.module.graph, aten.unsqueeze.default):
         _keep(graph.module.graph, node, record)
     for node in calls(graph.module.graph, aten.expand.default):
-        _drop_expand(node, record)
+        _lower_expand(graph.module.graph, node, record)
     return record.finish(graph)
 
 
@@ -73,36 +74,39 @@ def _keep(graph: fx.Graph, node: Any, record: Recorder) -> None:
     record.fired([module_path(here)], f"{here.target} keeps axis {axis}")
 
 
-def _drop_expand(node: Any, record: Recorder) -> None:
-    links: list[Any] = []
-    meetings: list[tuple[Any, Any]] = []
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        for reader in current.users:
-            if is_call(reader, *_POINTWISE) and reader.all_input_nodes == [current]:
-                links.append(reader)
-                pending.append(reader)
+def _lower_expand(graph: fx.Graph, node: Any, record: Recorder) -> None:
+    """Let pointwise readers of the expand come before it, and broadcasting ones do without it."""
+    shape = shape_of(node)
+    expands = [node]
+    while expands and shape is not None:
+        expand = expands.pop()
+        source = expand.args[0]
+        for reader in list(expand.users):
+            if is_call(reader, *_POINTWISE) and reader.all_input_nodes == [expand]:
+                expands.append(_before(graph, reader, expand, source, shape))
+                record.fired([module_path(expand)], f"{reader.target} comes before the expand")
+            elif _broadcasts(reader, expand, shape):
+                reader.replace_input_with(expand, source)
+                record.fired([module_path(expand)], f"{reader.target} broadcasts instead of an expand")
             else:
-                meetings.append((reader, current))
-    small = {node, *links}
-    for reader, value in meetings:
-        if not _broadcasts(reader, value, shape_of(node)) or small.issuperset(reader.all_input_nodes):
-            record.skipped(module_path(node), f"{reader.name} reads the expanded value and does not broadcast it")
-            return
-    source = node.args[0]
-    for link in links:
-        link.meta["val"] = link.meta["val"].new_empty(shape_of(source))
-    node.replace_all_uses_with(source)
-    record.fired([module_path(node)], "expand left to broadcasting")
+                record.skipped(module_path(expand), f"{reader.target} needs the expanded value")
 
 
-def _broadcasts(reader: Any, value: Any, shape: tuple[int, ...] | None) -> bool:
-    """Whether ``reader`` is an operation of ``value`` and a tensor that has the full ``shape`` by itself."""
-    others = [arg for arg in reader.args if arg is not value]
+def _before(graph: fx.Graph, reader: Any, expand: Any, source: Any, shape: tuple[int, ...]) -> Any:
+    """Return the expand of ``reader`` of ``source``, which takes the place of ``reader`` of ``expand``."""
+    with graph.inserting_after(reader):
+        later = graph.call_function(aten.expand.default, (reader, list(shape)))
+    reader.replace_all_uses_with(stamp(later, reader), delete_user_cb=lambda user: user is not later)
+    reader.replace_input_with(expand, source)
+    reader.meta["val"] = later.meta["val"].new_empty(source.meta["val"].shape)
+    return later
+
+
+def _broadcasts(reader: Any, expand: Any, shape: tuple[int, ...]) -> bool:
+    """Whether ``reader`` is an operation of ``expand`` and a tensor that has the full ``shape`` by itself."""
+    others = [arg for arg in reader.args if arg is not expand]
     return (
-        shape is not None
-        and is_call(reader, *_BROADCASTING)
+        is_call(reader, *_BROADCASTING)
         and bool(others)
         and all(isinstance(arg, fx.Node) and shape_of(arg) == shape for arg in others)
     )

@@ -11,6 +11,7 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 
+from deploykit.errors import TargetError
 from deploykit.recipe import Input
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import exported_program
@@ -41,9 +42,24 @@ def write(request: ExportRequest, path: Path) -> None:
     except Exception as error:
         # Converters raise whatever their libraries raise; the cause stays chained.
         raise refused_by_converter("The Core ML converter", recipe.name, error) from error
+    _refuse_lost_outputs(model, request)
     _describe(model, request)
     model.save(str(path))
     _make_reproducible(path)
+
+
+def _refuse_lost_outputs(model: Any, request: ExportRequest) -> None:
+    """Raise TargetError where the converter made one output of two: it drops the name of an equal value."""
+    kept = [output.name for output in model.get_spec().description.output]
+    lost = [name for name in request.graph.outputs if name not in kept]
+    if lost:
+        raise TargetError(
+            "A Core ML package cannot return the same values under two names.",
+            where=request.recipe.name,
+            found=f"{', '.join(lost)} equals another output",
+            expected="outputs that differ",
+            next_step="set deploy = false on one of the equal [[outputs]]",
+        )
 
 
 def _input_type(item: Input, kind: InputKind) -> Any:

@@ -74,12 +74,16 @@ def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:
 
 
 def content_items(path: Path) -> list[bytes]:
-    """Return what the file computes, free of names and of the order of its initializers."""
+    """Return what the file computes, free of names and of the order of its initializers: wiring by first mention."""
     model = onnx.load(str(path))
-    shapes = {item.name: item for item in model.graph.initializer}
+    weights = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    numbers: dict[str, int] = {}
     items = []
     for node in model.graph.node:
-        weights = [onnx.numpy_helper.to_array(shapes[name]).tobytes() for name in node.input if name in shapes]
+        wiring = [numbers.setdefault(name, len(numbers)) for name in (*node.input, *node.output)]
+        read = [weights[name] for name in node.input if name in weights]
         attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-        items.append(b"\0".join([node.op_type.encode(), *attributes, *weights]))
+        shapes = [(value.dtype.name, value.shape) for value in read]
+        head = str((node.op_type, wiring, shapes)).encode()
+        items.append(b"\0".join([head, *attributes, *(value.tobytes() for value in read)]))
     return items

@@ -14,7 +14,6 @@ from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, named_module
 from deploykit.vocab import Layout, Precision
 
-_METADATA = "deploykit"
 _IMAGE_RANK = 4
 
 
@@ -106,12 +105,14 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> None:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
+    from deploykit.targets.tflite.metadata import NAME
+
     model = _model(path)
     model.description = metadata["description"].encode()
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(dict(sorted(metadata.items()))).encode(), dtype=np.uint8)
     entry = schema.MetadataT()
-    entry.name, entry.buffer = _METADATA.encode(), len(model.buffers)
+    entry.name, entry.buffer = NAME.encode(), len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(1024)
@@ -120,18 +121,22 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def content_items(path: Path) -> list[bytes]:
-    """Return what the file computes: operations with their options, and weights, in the order of execution."""
+    """Return what the file computes, in the order of execution: operations with their options, weights and wiring."""
     model = _model(path)
     items = []
     for graph in model.subgraphs:
+        numbers: dict[int, int] = {}
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]
             options = vars(operator.builtinOptions) if operator.builtinOptions else {}
+            tensors = [*operator.inputs, *operator.outputs]
             weights = [
                 bytes(model.buffers[graph.tensors[index].buffer].data.tobytes())
                 for index in operator.inputs
                 if index >= 0 and model.buffers[graph.tensors[index].buffer].data is not None
             ]
+            wiring = [numbers.setdefault(int(index), len(numbers)) for index in tensors]
+            shapes = [[int(size) for size in graph.tensors[index].shape] if index >= 0 else None for index in tensors]
             shown = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in sorted(options.items())}
-            items.append(b"\0".join([str((code.builtinCode, shown)).encode(), *weights]))
+            items.append(b"\0".join([str((code.builtinCode, shown, wiring, shapes)).encode(), *weights]))
     return items

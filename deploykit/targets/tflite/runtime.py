@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from deploykit.errors import ArtifactError
 from deploykit.records import TensorRecord
 from deploykit.targets.base import Array, check_inputs
+from deploykit.targets.tflite.metadata import read_metadata
 from deploykit.vocab import Layout
 
 
@@ -35,14 +36,15 @@ class LiteRTRuntime:
         signatures = list(self._interpreter.get_signature_list())
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._places = {item["name"]: item["index"] for item in (*inputs, *outputs)}
+        layout = read_metadata(path).get("layout")
         if signatures:
             self._runner = self._interpreter.get_signature_runner(signatures[0])
             taken, returned = self._runner.get_input_details(), self._runner.get_output_details()
-            self.inputs = tuple(_record(name, detail) for name, detail in taken.items())
-            self.outputs = tuple(_record(name, detail) for name, detail in returned.items())
+            self.inputs = tuple(_record(name, detail, layout) for name, detail in taken.items())
+            self.outputs = tuple(_record(name, detail, layout) for name, detail in returned.items())
         else:
-            self.inputs = tuple(_record(item["name"], item) for item in inputs)
-            self.outputs = tuple(_record(item["name"], item) for item in outputs)
+            self.inputs = tuple(_record(item["name"], item, layout) for item in inputs)
+            self.outputs = tuple(_record(item["name"], item, layout) for item in outputs)
 
     @property
     def name(self) -> str:
@@ -73,9 +75,10 @@ class LiteRTRuntime:
         del self._interpreter
 
 
-def _record(name: str, detail: Mapping[str, Any]) -> TensorRecord:
+def _record(name: str, detail: Mapping[str, Any], stated: str | None) -> TensorRecord:
     shape = tuple(int(size) for size in detail["shape"])
-    last = len(shape) == 4 and shape[-1] <= 4 < shape[1]
+    # A file that does not say its layout has few channels and many columns, or the other way round.
+    last = len(shape) == 4 and shape[-1] <= 4 < shape[1] if stated is None else stated == Layout.NHWC
     return TensorRecord(name, shape, np.dtype(detail["dtype"]).name, Layout.NHWC if last else Layout.NCHW)
 
 
