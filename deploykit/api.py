@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from deploykit.artifact import MANIFEST, read_artifact
+from deploykit.artifact import MANIFEST, read_artifact, require_unchanged
 from deploykit.benchmark import bench
+from deploykit.chatter import contained
 from deploykit.errors import ArtifactError
 from deploykit.graph.graph import Graph
 from deploykit.images.preprocess import Pixels, read_image
@@ -16,7 +17,6 @@ from deploykit.pipeline import export as export_network
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact, Verification
 from deploykit.targets.base import Array
-from deploykit.targets.chatter import contained
 from deploykit.targets.table import part, target_of
 from deploykit.verify.reparam import deploy_graph, training_graph
 from deploykit.verify.reparam import verify_reparam as verify_network
@@ -108,9 +108,11 @@ def run(
     """
     record = artifact if isinstance(artifact, Artifact) else None
     path = artifact.path if isinstance(artifact, Artifact) else Path(artifact)
-    if record is None and (image is not None or not path.suffix):
+    if record is None and (image is not None or path.suffix in ("", ".json")):
         record = read_artifact(path)
         path = record.path
+    if record is not None:
+        require_unchanged(record)
     with contained(), part(target_of(path), "runtime").open_artifact(path, threads) as runtime:
         if inputs is None:
             if image is None or record is None:
@@ -118,6 +120,15 @@ def run(
                     "There is nothing to run the file on.", where=str(path), expected="inputs or an image"
                 )
             recipe = recipe_from_table(record.recipe_table, path.parent / MANIFEST)
+            others = [item.name for item in recipe.file.inputs if item.kind != "image"]
+            if others:
+                raise ArtifactError(
+                    "A photo alone is not all that the file takes.",
+                    where=str(path),
+                    found="one photo",
+                    expected="values for " + ", ".join(others) + " as well",
+                    next_step="call deploykit.run(path, inputs) from Python with an array for each input",
+                )
             pixels = read_image(Path(image)) if isinstance(image, (str, Path)) else image
             inputs = feed(picture_sample(recipe, pixels), runtime.inputs, recipe)
         outputs: dict[str, Array] = runtime.run(inputs)

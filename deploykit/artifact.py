@@ -55,6 +55,21 @@ def hash_files(path: Path) -> tuple[FileHash, ...]:
     )
 
 
+def require_writable(folder: Path) -> None:
+    """Raise ArtifactError where ``folder`` neither is nor can become a folder that takes files; nothing is made."""
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ArtifactError(
+            "The output folder cannot be written.",
+            where=str(folder),
+            found=f"{nearest} is " + ("not writable" if nearest.is_dir() else "no folder"),
+            expected="a folder that can be created and written to",
+            next_step="choose another with --output-dir",
+        )
+
+
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """Yield a new temporary folder beside ``folder`` that takes its place at the end, or vanishes on any error.
@@ -169,6 +184,20 @@ def changed_files(artifact: Artifact) -> tuple[str, ...]:
     now = {item.path: item.sha256 for item in hash_files(artifact.path)} if artifact.path.exists() else {}
     then = {item.path: item.sha256 for item in artifact.files}
     return tuple(sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)))
+
+
+def require_unchanged(artifact: Artifact) -> Artifact:
+    """Return ``artifact``; ArtifactError where its files are not those that its manifest describes."""
+    changed = changed_files(artifact)
+    if changed:
+        raise ArtifactError(
+            "The file is not the one that its manifest describes.",
+            where=str(artifact.path),
+            found="changed, missing or added: " + ", ".join(changed),
+            expected=f"the files of {MANIFEST} beside it",
+            next_step="export again, or take the manifest away to use the file as it is",
+        )
+    return artifact
 
 
 def _artifact(body: dict[str, Any], folder: Path) -> Artifact:

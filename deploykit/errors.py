@@ -51,6 +51,12 @@ class CheckpointError(DeploykitError):
     """A checkpoint that cannot be read safely, or does not fit its network."""
 
 
+class NotFiniteError(CheckpointError):
+    """A checkpoint with NaN or infinity in a tensor: no verification of it can pass."""
+
+    exit_code = EXIT_FAILED
+
+
 class ImageError(DeploykitError):
     """An image that cannot be read or does not fit."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deploykit.checkpoint import Checkpoint, load_into, read_checkpoint
-from deploykit.errors import CheckpointError, RecipeError
+from deploykit.errors import CheckpointError, NotFiniteError, RecipeError
 from deploykit.factory_import import import_from, searching
 from deploykit.models.table import MODELS
 from deploykit.recipe import CheckpointSection, Recipe, bundled_recipes, load_recipe
@@ -156,6 +156,8 @@ def recognise(checkpoint: Checkpoint) -> Recipe:
         network = build_network(recipe)
         try:
             load_into(network, checkpoint, (recipe.file.checkpoint or CheckpointSection(path="-")).key_map)
+        except NotFiniteError:
+            raise
         except CheckpointError:
             expected = set(network.state_dict())
             shared = len(expected & set(checkpoint.tensors))
@@ -168,7 +170,7 @@ def recognise(checkpoint: Checkpoint) -> Recipe:
         where=str(checkpoint.path),
         found=f"{len(checkpoint.tensors)} tensors ({first}, ...); " + "; ".join(distances),
         expected="the keys and shapes of a bundled network",
-        next_step="write a recipe with your own network: deploykit init shows a template",
+        next_step='write a recipe with factory = "package.module:factory", as the README shows',
     )
 
 

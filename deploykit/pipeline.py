@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from deploykit.artifact import hash_files, hash_items, staged, write_manifest
+from deploykit.chatter import contained
 from deploykit.errors import TargetError, VerificationError
-from deploykit.graph.capture import weights
+from deploykit.graph.capture import active_in_training, weights
 from deploykit.graph.graph import Graph
 from deploykit.graph.passes.build_in_preprocessing import (
     LARGEST_HALF,
@@ -28,11 +29,10 @@ from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe
 from deploykit.records import Artifact, Comparison, ExportPlan, SkippedTarget, TensorRecord
 from deploykit.targets.base import ExportRequest, Runtime
-from deploykit.targets.chatter import contained
 from deploykit.targets.table import TARGETS, check_plan, part, require
 from deploykit.verify.compare import compare
 from deploykit.verify.reference import Outputs, gather, reference_outputs
-from deploykit.verify.reparam import deploy_graph, training_graph
+from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed
 from deploykit.version import __version__
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
@@ -214,6 +214,15 @@ def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporte
     """Return ``network`` captured, simplified and evaluated on ``samples``, ready to write files."""
     training = training_graph(network)
     deploy = deploy_graph(training, network.recipe)
+    findings = [f"batch statistics or dropout in {module}" for module in active_in_training(training)]
+    findings += count_findings(network.recipe, deploy)
+    if findings:
+        raise VerificationError(
+            "The network did not simplify as its recipe expects; nothing was exported.",
+            where=str(network.recipe.path),
+            found="; ".join(findings),
+            next_step="look at deploykit verify-reparam, and correct the network or [expected]",
+        )
     reference = reference_outputs(network.module, network.recipe, samples)
     return Exporter(network, deploy, tuple(samples), reference)
 

@@ -139,7 +139,7 @@ class Input(_Section):
             if len(values) not in (1, self.shape[1]):
                 raise ValueError(f"{key} needs 1 or {self.shape[1]} values, one per channel, not {len(values)}")
         if any(value == 0 for value in self.scale):
-            raise ValueError("scale must not be 0: it multiplies the input")
+            raise ValueError("scale other than 0: it multiplies the input")
         if self.value_range != (0.0, 255.0):
             raise ValueError("an image input is described for pixels from 0 to 255: put the range into mean and scale")
         return self
@@ -336,12 +336,12 @@ class RecipeFile(_Section):
         ):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
-                raise ValueError(f"{kind} have the same name twice: {', '.join(repeated)}")
+                raise ValueError(f"{kind} of different names, but these come twice: {', '.join(repeated)}")
         clash = {item.name for item in self.inputs} & {item.name for item in self.outputs}
         if clash:
-            raise ValueError(f"an input and an output have the same name: {', '.join(sorted(clash))}")
+            raise ValueError(f"inputs and outputs of different names, but these are both: {', '.join(sorted(clash))}")
         if not any(output.deploy for output in self.outputs):
-            raise ValueError("no output is deployed: set deploy = true on at least one of [[outputs]]")
+            raise ValueError("at least one output that is deployed: set deploy = true on one of [[outputs]]")
         return self
 
 

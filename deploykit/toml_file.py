@@ -47,7 +47,11 @@ def read_toml(path: Path) -> tuple[bytes, dict[str, Any]]:
         return raw, tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(
-            "The file is not valid TOML.", where=str(path), found=str(error), expected="TOML 1.0 in UTF-8"
+            "The file is not valid TOML.",
+            where=str(path),
+            found=str(error),
+            expected="TOML 1.0 in UTF-8",
+            next_step="correct it; weights are given with --checkpoint, not in the recipe's place",
         ) from error
 
 

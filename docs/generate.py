@@ -6,15 +6,12 @@ Run: python docs/generate.py [--check]
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
+import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# Help texts must not depend on the terminal that makes them.
-os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1", TERMINAL_WIDTH="100")
 
 import typer
 from pydantic import BaseModel
@@ -29,13 +26,18 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 MADE = "<!-- Made by docs/generate.py: change the code, then run make docs. -->"
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-COMMAND = re.compile(r"^(?:\$ )?deploykit ([a-z][a-z-]*)(.*)$", re.MULTILINE)
+# A command stands on a line of its own, after a prompt, or in backticks.
+COMMAND = re.compile(r"(?:^(?:\$ )?|`)deploykit ([a-z][a-z-]*)([^`\n]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^(?:\$ )?|`)make ([a-z][a-z-]*)(?=[`\s])", re.MULTILINE)
+EXTRAS = re.compile(r"'deploykit\[([a-z,]+)\]'")
+# Help texts must not depend on the terminal that makes them.
+HELP_WIDTH = 80
 
 
 def commands() -> str:
     """Return the help text of every command."""
     root = typer.main.get_command(app)
-    context = root.make_context("deploykit", ["recipes"], resilient_parsing=True)
+    context = root.make_context("deploykit", ["recipes"], resilient_parsing=True, terminal_width=HELP_WIDTH)
     codes = "Exit codes: 0 pass, 1 a verification failed, 2 the user can fix it, 70 a bug."
     parts = [MADE, "# Commands", "", codes, ""]
     for name in root.list_commands(context):
@@ -201,25 +203,35 @@ def stale_pages(folder: Path) -> list[str]:
 
 
 def broken_references(root: Path) -> list[str]:
-    """Return links to files that are not there, and commands or options that do not exist."""
+    """Return links to files that are not there, and commands, options, make targets and extras that do not exist."""
     found = []
-    command = typer.main.get_command(app)
-    context = command.make_context("deploykit", ["recipes"], resilient_parsing=True)
+    rules = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
     for page in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("checkpoints/*.md")]):
         text = page.read_text("utf-8")
-        for link in LINK.findall(text):
-            if "://" not in link and not (page.parent / link).exists():
-                found.append(f"{page.relative_to(root)}: link to {link}")
-        for name, rest in COMMAND.findall(text):
-            known = command.get_command(context, name)
-            if known is None:
-                found.append(f"{page.relative_to(root)}: deploykit {name}")
-                continue
-            options = {option for parameter in known.params for option in parameter.opts} | {"--help"}
-            for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.split("#")[0]):
-                if option not in options:
-                    found.append(f"{page.relative_to(root)}: deploykit {name} {option}")
+        links = [link for link in LINK.findall(text) if "://" not in link]
+        wrong = [f"link to {link}" for link in links if not (page.parent / link).exists()]
+        wrong += _unknown_commands(text)
+        wrong += [f"make {rule}" for rule in MAKE.findall(text) if rule not in rules]
+        named = [extra for listed in EXTRAS.findall(text) for extra in listed.split(",")]
+        wrong += [f"extra {extra}" for extra in named if extra not in extras]
+        found += [f"{page.relative_to(root)}: {what}" for what in wrong]
     return found
+
+
+def _unknown_commands(text: str) -> list[str]:
+    command = typer.main.get_command(app)
+    context = command.make_context("deploykit", ["recipes"], resilient_parsing=True)
+    wrong = []
+    for name, rest in COMMAND.findall(text):
+        known = command.get_command(context, name)
+        if known is None:
+            wrong.append(f"deploykit {name}")
+            continue
+        options = {option for parameter in known.params for option in parameter.opts} | {"--help"}
+        given = re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.split("#")[0])
+        wrong += [f"deploykit {name} {option}" for option in given if option not in options]
+    return wrong
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,14 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_generated_pages_are_fresh_and_references_hold():
+def test_the_generated_pages_are_fresh_in_any_terminal_and_references_hold():
+    narrow = {**os.environ, "COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm-256color"}
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=narrow,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -44,23 +50,57 @@ def test_a_stale_page_is_noticed(generator, tmp_path):
 
 def test_a_dead_link_and_an_unknown_command_are_noticed(generator, tmp_path):
     (tmp_path / "README.md").write_text(
-        "[gone](docs/gone.md) [here](README.md)\n\n```sh\ndeploykit exprot sinet\ndeploykit export --targets all\n```\n"
+        "[gone](docs/gone.md) [here](README.md)\n\n```sh\ndeploykit exprot sinet\ndeploykit export --targets all\n"
+        "make demo  # fine\nmake tea\npip install 'deploykit[onnx,coreml]' 'deploykit[onyx]'\n```\n"
+        "`deploykit bench --json`, `deploykit bench --jason` and `make coffee`; to make things is fine.\n"
     )
     assert generator.broken_references(tmp_path) == [
         "README.md: link to docs/gone.md",
         "README.md: deploykit exprot",
         "README.md: deploykit export --targets",
+        "README.md: deploykit bench --jason",
+        "README.md: make tea",
+        "README.md: make coffee",
+        "README.md: extra onyx",
     ]
 
 
-def test_the_recipe_in_the_readme_is_valid(tmp_path):
+def readme_block(section: str, language: str) -> str:
+    """The first block of code in ``language`` below the heading that begins with ``section``."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    return text.split(f"### {section}")[1].split(f"```{language}\n")[1].split("```")[0]
+
+
+def test_the_network_and_recipe_in_the_readme_export(tmp_path, monkeypatch):
+    import torch
+
+    from deploykit import api
+    from deploykit.network import build_network
+
+    monkeypatch.chdir(tmp_path)
+    section = "Export a network that deploykit has never seen"
+    (tmp_path / "mynet.py").write_text(readme_block(section, "python"))
+    (tmp_path / "mine.toml").write_text(readme_block(section, "toml"))
+    torch.manual_seed(5)
+    network = build_network(api.load_recipe("mine.toml"))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.3, 3.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+            torch.nn.init.normal_(module.bias)
+    torch.save(network.state_dict(), "w.pth")
+    verdict = api.verify_reparam("mine.toml")
+    assert verdict.passed, verdict.findings
+    (artifact,) = api.export("mine.toml", targets=["onnx"], output_dir="out")
+    assert [record.name for record in artifact.outputs] == ["mask"]
+
+
+def test_the_variant_in_the_readme_is_that_of_sinet():
     from deploykit.recipe import load_recipe
 
-    text = (ROOT / "README.md").read_text()
-    block = text.split("```toml\n")[1].split("```")[0]
-    tomllib.loads(block)
-    (tmp_path / "mine.toml").write_text(block)
-    assert load_recipe(tmp_path / "mine.toml").name == "mine"
+    (shown,) = tomllib.loads(readme_block("Files for a phone", "toml"))["variants"]
+    assert load_recipe("sinet").variant(shown["name"]).model_dump(mode="json", include=set(shown)) == shown
 
 
 def test_the_python_example_in_the_readme_runs(tmp_path, monkeypatch):
@@ -69,7 +109,7 @@ def test_the_python_example_in_the_readme_runs(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "photo.jpg", synthesize(9_000_003).image)
-    block = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    block = readme_block("In Python", "python")
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)
     logits, latency = names["logits"], names["latency"]

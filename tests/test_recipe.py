@@ -189,14 +189,14 @@ RULES = [
     ({"inputs.0.shape": [1, 3, 32]}, "[1, 3, height, width]"),
     ({"inputs.0.shape": [1, 1, 32, 32]}, "[1, 3, height, width]"),
     ({"inputs.0.mean": [1.0, 2.0]}, "mean needs 1 or 3 values"),
-    ({"inputs.0.scale": [1.0, 0.0, 1.0]}, "scale must not be 0"),
+    ({"inputs.0.scale": [1.0, 0.0, 1.0]}, "scale other than 0"),
     ({"inputs.0.value_range": [0.0, 1.0]}, "pixels from 0 to 255"),
     ({"inputs.0": {**TENSOR, "value_range": [1.0, 1.0]}}, "smallest value to the largest"),
     ({"inputs.0": {**TENSOR, "mean": [1.0]}}, "no mean"),
     ({"inputs.0": {**TENSOR, "color_order": "bgr", "scale": [2.0]}}, "no color_order or scale"),
-    ({"inputs.0.name": "logits"}, "an input and an output have the same name: logits"),
-    ({"outputs.0.deploy": False}, "no output is deployed"),
-    ({"variants": [{"name": "a"}, {"name": "a"}]}, "variants have the same name twice: a"),
+    ({"inputs.0.name": "logits"}, "inputs and outputs of different names, but these are both: logits"),
+    ({"outputs.0.deploy": False}, "at least one output that is deployed"),
+    ({"variants": [{"name": "a"}, {"name": "a"}]}, "variants of different names, but these come twice: a"),
 ]
 
 
@@ -211,7 +211,7 @@ def test_values_that_contradict_each_other_are_refused(tmp_path, change, expecte
 
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     one = tomllib.loads(TEXT)["inputs"][0]
-    with pytest.raises(RecipeError, match="inputs have the same name twice: image"):
+    with pytest.raises(RecipeError, match="inputs of different names, but these come twice: image"):
         recipe_with(tmp_path, "inputs", [one, one])
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from deploykit.checkpoint.load import Checkpoint
 from deploykit.checkpoint.refusal import listed, shown
-from deploykit.errors import CheckpointError
+from deploykit.errors import CheckpointError, NotFiniteError
 
 # BatchNorm's step counter: PyTorch before 0.4.1 did not save it, and inference does not read it.
 COUNTER = "num_batches_tracked"
@@ -75,11 +75,26 @@ def load_into(
     places = {name: value for name, value in loaded.state_dict().items() if isinstance(value, torch.Tensor)}
     where = str(checkpoint.path)
     shapes = {name: tuple(place.shape) for name, place in places.items()}
-    fitted = fit_state_dict(checkpoint.tensors, shapes, key_map=key_map, where=where)
+    tensors, stripped = _without_holder(checkpoint.tensors, shapes, key_map)
+    fitted = fit_state_dict(tensors, shapes, key_map=key_map, where=where)
     converted = {name: _converted(name, tensor, places[name], where) for name, tensor in fitted.items()}
     # Not strict: the only names that can be missing here are the step counters.
     loaded.load_state_dict(converted, strict=False)
-    return loaded, (*checkpoint.notes, *_notes(checkpoint.tensors, places, fitted, key_map))
+    return loaded, (*checkpoint.notes, *stripped, *_notes(tensors, places, fitted, key_map))
+
+
+def _without_holder(
+    tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], key_map: Mapping[str, str]
+) -> tuple[Mapping[str, torch.Tensor], tuple[str, ...]]:
+    """Strip the attribute that held the network in a Lightning module, only where the names then fit one to one."""
+    holders = {name.partition(".")[0] for name in tensors}
+    if key_map or len(holders) != 1 or set(tensors) == set(shapes):
+        return tensors, ()
+    (holder,) = holders
+    bare = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    if set(bare) != set(shapes):
+        return tensors, ()
+    return bare, (f"stripped prefix '{holder}.' from {len(bare)} keys: they then are exactly the network's",)
 
 
 def _notes(
@@ -129,7 +144,7 @@ def _converted(name: str, tensor: torch.Tensor, place: torch.Tensor, where: str)
     converted = tensor.to(place.dtype)
     if not bool(torch.isfinite(converted).all()):
         what = "NaN" if bool(torch.isnan(converted).any()) else f"infinity as {place.dtype}"
-        raise CheckpointError(
+        raise NotFiniteError(
             f"the tensor {shown(name)!r} has values that are not finite",
             where=where,
             found=what,

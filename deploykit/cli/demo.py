@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Verify, export and run the bundled SINet, and write photo, mask and cut-out to a PNG."""
     from deploykit import api
-    from deploykit.artifact import MANIFEST, find_artifacts
+    from deploykit.artifact import MANIFEST, find_artifacts, require_writable
     from deploykit.cli.export import export
     from deploykit.cli.verify_reparam import verify_reparam
     from deploykit.images.preprocess import read_image
@@ -28,6 +28,7 @@ def demo(
     from deploykit.recipe import recipe_from_table
     from deploykit.report.picture import mask_of, triptych, write_image
 
+    require_writable(output_dir)
     verify_reparam("sinet")
     export("sinet", output_dir=output_dir)
     image = synthesize(DEMO_SEED, 448).image if photo is None else read_image(photo)

@@ -49,7 +49,9 @@ def export(
     *,
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", help="onnx, coreml, tflite or all; may be repeated.", show_default="all"),
+        typer.Option(
+            "--target", metavar="TARGET", help="onnx, coreml, tflite or all; may be repeated.", show_default="all"
+        ),
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option("--precision", help="Numbers of the file.", show_default="fp32")
@@ -84,12 +86,14 @@ def export(
     Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else sinet.
     """
     from deploykit.api import load
+    from deploykit.artifact import require_writable
     from deploykit.cli.console import progress, stderr_console
     from deploykit.images.preprocess import image_paths
     from deploykit.network import recipe_for
     from deploykit.pipeline import ExportOptions
     from deploykit.recipe import default_recipe, project_recipe
 
+    require_writable(output_dir)
     photos = image_paths(images) if images else ()
     with progress("export") as say:
         say("loading the checkpoint")
@@ -210,7 +214,8 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
         print_json(versioned("export", body))
     else:
         results = stdout_console()
-        results.print(_table(outcome))
+        if outcome.artifacts:
+            results.print(_table(outcome))
         for one in outcome.artifacts:
             results.print(one.path.as_posix(), markup=False, soft_wrap=True)
     console = stderr_console()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -16,7 +18,7 @@ from deploykit.cli.export import export
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
 from deploykit.cli.verify_reparam import verify_reparam
-from deploykit.errors import EXIT_BUG, DeploykitError
+from deploykit.errors import EXIT_BUG, EXIT_USER, DeploykitError
 from deploykit.version import __version__
 
 app = typer.Typer(
@@ -53,7 +55,25 @@ def _options(
     del version
 
 
+def _prepare_streams() -> None:
+    """Make a closed stream harmless, and signals end the process in the way that leaves nothing half-written."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(number, "w"))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if hasattr(signal, "SIGPIPE"):
+        # A reader that goes away, such as head, ends us silently, as it does any other command.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
 def main() -> None:
+    """Run the command line as the process's own program."""
+    _prepare_streams()
+    run_command()
+
+
+def run_command() -> None:
     """Run the command line and exit: 0 pass, 1 a verification failed, 2 the user can fix it, 70 a bug."""
     try:
         app()
@@ -62,11 +82,10 @@ def main() -> None:
         if "--verbose" in sys.argv:
             traceback.print_exception(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away: nothing is wrong here, and Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            sys.stderr.write(f"deploykit: error: No space is left where the output goes.\n  found: {error}\n")
+            sys.exit(EXIT_USER)
         traceback.print_exc()
         sys.stderr.write("deploykit: this is a bug; please report it with the lines above\n")
         sys.exit(EXIT_BUG)

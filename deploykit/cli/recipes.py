@@ -39,7 +39,9 @@ def recipes(*, as_json: JsonOption = False) -> None:
 
 
 def init(
-    checkpoint: Annotated[Path, typer.Argument(help="Trained weights: .pth, .pt, .ckpt or .safetensors.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Trained weights: .pth, .pt, .ckpt or .safetensors.")
+    ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.toml"),
     checkpoint_key: CheckpointKeyOption = None,

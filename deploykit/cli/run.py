@@ -9,7 +9,7 @@ import typer
 
 
 def run(
-    artifact: Annotated[Path, typer.Argument(help="An exported file, its folder or its manifest.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An exported file, its folder or its manifest.")],
     *,
     input_path: Annotated[Path, typer.Option("--input", help="A photo.", show_default=False)],
     output_path: Annotated[Path, typer.Option("--output", help="Where the mask goes.")] = Path("mask.png"),
@@ -22,10 +22,18 @@ def run(
     from deploykit import api
     from deploykit.artifact import MANIFEST, read_artifact
     from deploykit.cli.console import stderr_console
+    from deploykit.errors import UsageError
     from deploykit.images.preprocess import read_image
     from deploykit.recipe import recipe_from_table
     from deploykit.report.picture import mask_of, triptych, write_image
 
+    places = [path.resolve() for path in (input_path, output_path, cut_out_path) if path is not None]
+    if len(set(places)) != len(places):
+        raise UsageError(
+            "A file would be written over.",
+            found=", ".join(str(path) for path in (input_path, output_path, cut_out_path) if path is not None),
+            expected="different files for --input, --output and --cut-out",
+        )
     record = read_artifact(artifact)
     photo = read_image(input_path)
     outputs = api.run(record, image=photo, threads=threads)

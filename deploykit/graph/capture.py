@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, fx, nn
 
+from deploykit.chatter import contained
 from deploykit.errors import CaptureError, VerificationError
 from deploykit.graph.graph import Graph, aten, constant, module_path, stamp, tidy
 from deploykit.vocab import TensorSpec
@@ -24,7 +24,8 @@ def modules_in_training(network: nn.Module) -> tuple[str, ...]:
     return tuple(
         path or "(root)"
         for path, module in network.named_modules()
-        if module.training and (isinstance(module, sensitive) or not path)
+        # The user's own modules may read ``training``; torch's others do not.
+        if module.training and (isinstance(module, sensitive) or not type(module).__module__.startswith("torch.nn."))
     )
 
 
@@ -80,15 +81,10 @@ def cast_graph(graph: Graph, dtype: torch.dtype) -> Graph:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torch.export warns about its own code, and what it logs about an error that we report ourselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    """Silence what torch.export warns about its own code, and prints about an error that we report ourselves."""
+    with contained(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _way_out(network: nn.Module) -> str:

@@ -54,7 +54,8 @@ def read_image(path: Path) -> Pixels:
 def image_paths(folder: Path) -> tuple[Path, ...]:
     """Return the image files of ``folder`` in order of name; a folder without any is an error."""
     if not folder.is_dir():
-        raise ImageError("The folder of images does not exist.", where=str(folder), expected="a folder")
+        found = "a file" if folder.exists() else "nothing"
+        raise ImageError("The folder of images cannot be read.", where=str(folder), found=found, expected="a folder")
     paths = tuple(p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
         raise ImageError(

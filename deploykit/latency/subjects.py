@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.artifact import MANIFEST, changed_files, find_artifacts, hash_files, read_artifact
+from deploykit.artifact import MANIFEST, find_artifacts, hash_files, read_artifact, require_unchanged
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.records import Artifact
 from deploykit.targets.table import target_of
@@ -37,7 +37,7 @@ def find_subjects(paths: Sequence[Path]) -> tuple[Subject, ...]:
 
 def exported_subjects(artifacts: Iterable[Artifact]) -> tuple[Subject, ...]:
     """Return ``artifacts`` as subjects. Raises as ``find_subjects`` does."""
-    return _subjects([(_unchanged(one).path, one) for one in artifacts])
+    return _subjects([(require_unchanged(one).path, one) for one in artifacts])
 
 
 def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
@@ -49,7 +49,7 @@ def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
             expected="an exported file, or a folder that deploykit export wrote",
         )
     if path.name == MANIFEST:
-        artifact = _unchanged(read_artifact(path))
+        artifact = require_unchanged(read_artifact(path))
         return [(artifact.path, artifact)]
     if path.is_dir() and path.suffix.lower() != ".mlpackage":
         found = find_artifacts(path)
@@ -61,26 +61,13 @@ def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
                 expected="a folder that deploykit export wrote",
                 next_step="name the file itself",
             )
-        return [(_unchanged(one).path, one) for one in found]
+        return [(require_unchanged(one).path, one) for one in found]
     target_of(path)
     beside = path.parent / MANIFEST
     artifact_beside = read_artifact(beside) if beside.is_file() else None
     if artifact_beside is not None and artifact_beside.path.name == path.name:
-        return [(path, _unchanged(artifact_beside))]
+        return [(path, require_unchanged(artifact_beside))]
     return [(path, None)]
-
-
-def _unchanged(artifact: Artifact) -> Artifact:
-    changed = changed_files(artifact)
-    if changed:
-        raise ArtifactError(
-            "The file is not the one that its manifest describes.",
-            where=str(artifact.path),
-            found="changed, missing or added: " + ", ".join(changed),
-            expected=f"the files of {MANIFEST} beside it",
-            next_step="export again, or take the manifest away to measure the file as it is",
-        )
-    return artifact
 
 
 def _subjects(items: Sequence[tuple[Path, Artifact | None]]) -> tuple[Subject, ...]:

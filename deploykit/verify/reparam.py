@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from deploykit.graph.capture import active_in_training, capture, modules_in_training
 from deploykit.graph.graph import Graph
@@ -60,7 +59,7 @@ def verify_reparam(
     each fold is damaged in turn, and a damage that changes the output and is not caught is a finding.
     """
     recipe = network.recipe
-    training_modules = _left_in_training(network.module)
+    training_modules = modules_in_training(network.module)
     if training_modules:
         return _refused(network, "in training mode: " + _some(training_modules))
     training = training_graph(network)
@@ -90,7 +89,7 @@ def verify_reparam(
                 pictures=[sample.picture for sample in samples],
             )
             comparisons.append((name, verdict))
-    findings = [*_count_findings(recipe, deploy), *_not_finite(recipe, reference, training, samples)]
+    findings = [*count_findings(recipe, deploy), *_not_finite(recipe, reference, training, samples)]
     findings += _guilty_module(comparisons, training, deploy, recipe, samples[:1])
     injections: tuple[Injection, ...] = ()
     if self_test:
@@ -111,17 +110,6 @@ def verify_reparam(
         expected_folds=recipe.file.expected.fold_batch_norm,
         expected_merges=recipe.file.expected.merge_branches,
     )
-
-
-def _left_in_training(network: nn.Module) -> tuple[str, ...]:
-    """Return the modules in training mode that would behave differently, or may: the user's own read ``training``."""
-    sensitive = modules_in_training(network)
-    own = (
-        path or "(root)"
-        for path, module in network.named_modules()
-        if module.training and not type(module).__module__.startswith("torch.nn.")
-    )
-    return tuple(dict.fromkeys((*sensitive, *own)))
 
 
 def _refused(network: LoadedNetwork, finding: str) -> Verification:
@@ -163,7 +151,8 @@ def _guilty_module(
     return []
 
 
-def _count_findings(recipe: Recipe, deploy: Graph) -> list[str]:
+def count_findings(recipe: Recipe, deploy: Graph) -> list[str]:
+    """Return what is wrong with the numbers of folds and merges, against those that the recipe expects."""
     found = []
     for name, expected in ((FOLD, recipe.file.expected.fold_batch_norm), (MERGE, recipe.file.expected.merge_branches)):
         report = deploy.report(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from deploykit.cli.main import main
+from deploykit.cli.main import run_command
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def deploykit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         monkeypatch.setattr("sys.argv", ["deploykit", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            main()
+            run_command()
         captured = capsys.readouterr()
         code = stopped.value.code
         return Result(0 if code is None else int(code), captured.out, captured.err)

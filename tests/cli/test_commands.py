@@ -85,6 +85,10 @@ def test_an_unexpected_count_fails_with_exit_code_1(deploykit, here):
     result = deploykit("verify-reparam", "recipes/sinet.toml")
     assert result.code == 1
     assert "fold_batch_norm fired 38 times, the recipe expects 39" in result.out
+    refused = deploykit("export", "recipes/sinet.toml", "--target", "onnx", "-o", "out")
+    assert refused.code == 1
+    assert "fold_batch_norm fired 38 times, the recipe expects 39" in refused.err
+    assert not (here / "out").exists()
 
 
 def test_a_nan_in_the_weights_is_refused_with_its_name(deploykit, here):
@@ -92,7 +96,7 @@ def test_a_nan_in_the_weights_is_refused_with_its_name(deploykit, here):
     state["encoder.level1.bn.weight"][3] = np.nan
     torch.save(state, here / "nan.pth")
     result = deploykit("verify-reparam", "sinet", "--checkpoint", "nan.pth")
-    assert result.code == 2
+    assert result.code == 1
     assert "encoder.level1.bn.weight" in result.err
 
 
@@ -156,3 +160,39 @@ def test_bench_without_anything_exported_measures_the_default_recipe(deploykit, 
     names = [row["artifact"] for row in json.loads(result.out)["body"]["measured"]]
     assert names == ["PyTorch eager", "sinet.onnx", "sinet.tflite"]
     assert list(here.iterdir()) == []
+
+
+def test_run_refuses_what_it_would_destroy_or_cannot_trust(deploykit, here):
+    from deploykit.images.synthetic import synthesize
+    from deploykit.report.picture import write_image
+
+    result = deploykit("export", "--target", "onnx", "--json", "-o", "out")
+    (artifact,) = json.loads(result.out)["body"]["artifacts"]
+    write_image(here / "photo.png", synthesize(1).image)
+    before = (here / "photo.png").read_bytes()
+    same = deploykit("run", artifact["path"], "--input", "photo.png", "--output", "photo.png")
+    assert same.code == 2
+    assert "written over" in same.err
+    assert (here / "photo.png").read_bytes() == before
+    with (here / artifact["path"]).open("ab") as stream:
+        stream.write(b"x")
+    changed = deploykit("run", artifact["path"], "--input", "photo.png")
+    assert changed.code == 2
+    assert "not the one that its manifest describes" in changed.err
+    assert not (here / "mask.png").exists()
+
+
+def test_a_lightning_checkpoint_is_fitted_without_its_holder(deploykit, here):
+    state = {f"model.{name}": value for name, value in SINet().state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4.0", "epoch": 3}, here / "light.ckpt")
+    result = deploykit("init", "light.ckpt")
+    assert result.code == 0, result.err
+    assert "stripped prefix 'model.'" in deploykit("verify-reparam", "--checkpoint", "light.ckpt").err
+
+
+def test_an_output_folder_that_is_a_file_is_one_error_at_once(deploykit, here):
+    (here / "afile").write_text("")
+    result = deploykit("export", "sinet", "-o", "afile")
+    assert result.code == 2
+    assert result.err.count("cannot be written") == 1
+    assert result.out == ""

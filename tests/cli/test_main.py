@@ -92,3 +92,26 @@ def test_recipes_as_json(deploykit):
 
     record = json.loads(deploykit("recipes", "--json").out)
     assert {"rcrnet", "sinet"} <= {one["name"] for one in record["body"]}
+
+
+@pytest.mark.parametrize(("redirect", "codes"), [(">&-", {0}), ("| head -1", {0}), (">/dev/full", {2})])
+def test_a_stdout_that_goes_away_is_no_bug(redirect, codes):
+    program = f"{sys.executable} -c 'from deploykit.cli.main import main; main()' recipes {redirect}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode in codes
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", "from deploykit.cli.main import main; main()", "export", "sinet", "-o", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "onnx: converting" in line:
+                process.terminate()
+                break
+        process.stderr.read()
+    assert process.returncode == 143
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -70,6 +70,14 @@ class WithPrior(Small):
     def forward(self, x, prior):
         scores, edge = super().forward(x)
         return scores + 0.5 * prior, edge
+
+
+class Twin(Small):
+    """The same tensor returned twice."""
+
+    def forward(self, x):
+        scores, _ = super().forward(x)
+        return scores, scores
 '''
 
 RECIPE = """
@@ -156,7 +164,8 @@ def write_case(folder: Path, *, factory: str = "Small", classes: int = 2, seed: 
     recipe = folder / "small.toml"
     names = ", ".join(f'"class {index}"' for index in range(classes))
     inputs = PRIOR if factory == "WithPrior" else ""
-    recipe.write_text(RECIPE.format(factory=factory, classes=classes, names=names, more_inputs=inputs), "utf-8")
+    text = RECIPE.format(factory=factory, classes=classes, names=names, more_inputs=inputs)
+    recipe.write_text(text.replace("deploy = false", "deploy = true") if factory == "Twin" else text, "utf-8")
     network = build_network(load_recipe(recipe))
     randomize(network, seed)
     torch.save(network.state_dict(), folder / "small.pt")

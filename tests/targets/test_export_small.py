@@ -236,6 +236,15 @@ def test_whatever_a_converter_raises_is_an_error_of_its_target(case, target, con
     assert list((tmp_path / "small").iterdir()) == []
 
 
+def test_one_tensor_under_two_names(case, tmp_path):
+    exporter = case("Twin").exporter
+    with pytest.raises(TargetError, match="under two names"):
+        exporter.write(Target.COREML, ExportOptions(), tmp_path)
+    assert tree(tmp_path) == {}
+    artifact = exporter.write(Target.ONNX, ExportOptions(), tmp_path)
+    assert [one.output for one in artifact.comparisons] == ["scores", "edge"]
+
+
 def test_a_file_that_gives_nan_is_refused(case, tmp_path, monkeypatch):
     runtime = part(Target.ONNX, "runtime")
 

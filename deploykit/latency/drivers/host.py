@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from deploykit.artifact import MANIFEST
+from deploykit.chatter import contained
 from deploykit.errors import ArtifactError, DeploykitError, TargetError
 from deploykit.latency.machine import device_name
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Runner, check_plan, measure_interleaved
@@ -18,7 +19,6 @@ from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, recipe_from_table
 from deploykit.records import Benchmark, SkippedLatency, TensorRecord
 from deploykit.targets.base import Array, Runtime
-from deploykit.targets.chatter import contained
 from deploykit.targets.table import TARGETS, part
 from deploykit.verify.reference import as_tensors
 from deploykit.verify.samples import draw_samples, feed

@@ -57,7 +57,17 @@ class OnnxRuntime:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return name → array of every output."""
         check_inputs(self._path, self.inputs, inputs)
-        values = self._session.run(None, dict(inputs))
+        try:
+            values = self._session.run(None, dict(inputs))
+        except Exception as error:
+            # ONNX Runtime raises bare C++ exceptions whose classes it does not export under stable names.
+            raise ArtifactError(
+                "ONNX Runtime cannot run the file.",
+                where=str(self._path),
+                found=str(error).strip()[:400],
+                expected="a sound ONNX model",
+                next_step="export again",
+            ) from error
         return {record.name: np.asarray(value) for record, value in zip(self.outputs, values, strict=True)}
 
     def __enter__(self) -> Self:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.targets.chatter import contained
+from deploykit.chatter import contained
 
 SPEAK = """
 import logging, os, subprocess, sys, warnings
-from deploykit.targets.chatter import contained
+from deploykit.chatter import contained
 logging.basicConfig(level=logging.INFO)
 print("before")
 with contained(verbose={verbose}):

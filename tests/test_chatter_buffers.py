@@ -10,7 +10,7 @@ import pytest
 
 SPEAK = """
 import ctypes
-from deploykit.targets.chatter import contained
+from deploykit.chatter import contained
 libc = ctypes.CDLL(None)
 libc.printf(b"before\\n")
 with contained(verbose={verbose}):
