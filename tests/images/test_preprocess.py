@@ -260,5 +260,5 @@ def test_the_images_of_a_folder_come_in_order_of_name(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(ImageError, match="holds no images"):
         image_paths(tmp_path)
-    with pytest.raises(ImageError, match="does not exist"):
+    with pytest.raises(ImageError, match="cannot be read"):
         image_paths(tmp_path / "absent")
