@@ -1,7 +1,7 @@
 """Fold BatchNorm into the convolution or linear layer before it (RCRNet, equations 2 to 4).
 
 Algebra, per output channel, with ``s = gamma / sqrt(var + eps)``:
-``gamma * (W∗x + b - mean) / sqrt(var + eps) + beta = (s * W)∗x + (s * (b - mean) + beta)``.
+``gamma * (conv(x, W) + b - mean) / sqrt(var + eps) + beta = conv(x, s * W) + s * (b - mean) + beta``.
 Groups, dilation, stride and padding do not matter, since BatchNorm comes after the sum; a transposed convolution is
 the same with its output channels on axis 1 of each group. BatchNorm *before* a zero-padded convolution is another
 matter, and stays.

@@ -1,11 +1,11 @@
 """Merge sums of parallel linear branches from one tensor into one convolution (RCRNet, equations 2 to 4).
 
-Algebra: ``W1∗x + b1 + W2∗x + b2 = (W1 + W2)∗x + (b1 + b2)``, once both kernels lie on the same grid of taps: a
-smaller kernel is placed so that its taps meet the same inputs (zeros elsewhere), the identity is a 1x1 kernel of ones
-on the diagonal, average pooling over n values a kernel of 1/n where padding counts as zeros, a scale multiplies the
-kernel. Strides must agree, groups become the coarser of the two, and the product must not cost more
-multiply-accumulates than its parts. A shift followed by a zero-padded kernel is right inside and wrong at the border:
-that chain is taken only without shift, without padding, or where the border carries the shift.
+Algebra: ``conv(x, W1) + b1 + conv(x, W2) + b2 = conv(x, W1 + W2) + b1 + b2``, once both kernels lie on the same
+grid of taps. A smaller kernel is placed so that its taps meet the same inputs, with zeros elsewhere; the identity is
+a 1x1 kernel of ones on the diagonal, average pooling over n values a kernel of 1/n where padding counts as zeros, and
+a scale multiplies the kernel. Strides must agree, groups become the coarser of the two, and the product must not cost
+more multiply-accumulates than its parts. A shift followed by a zero-padded kernel is right inside and wrong at the
+border: that chain is taken only without shift, without padding, or where the border carries the shift.
 """
 
 from __future__ import annotations
