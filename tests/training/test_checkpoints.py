@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from deploykit.images.synthetic import GENERATOR_VERSION, synthesize
+from deploykit.recipe import load_recipe
 from deploykit.training.manifest import read_manifest
 from deploykit.training.plan import HELD_OUT_SEEDS, PLANS, TRAIN_SEEDS
 from deploykit.training.score import score
@@ -36,6 +37,9 @@ def load(name: str) -> nn.Module:
 def test_the_manifest_describes_the_file_that_is_there(name: str) -> None:
     entry = read_manifest(FOLDER / "manifest.toml")[f"{name}.pt"]
     assert entry["sha256"] == hashlib.sha256((FOLDER / f"{name}.pt").read_bytes()).hexdigest()
+    section = load_recipe(name).file.checkpoint
+    assert section is not None
+    assert entry["sha256"] == section.sha256
     assert entry["generator_version"] == GENERATOR_VERSION
     assert entry["train_seeds"] == [TRAIN_SEEDS[0], TRAIN_SEEDS[-1]]
     assert entry["held_out_seeds"] == [HELD_OUT_SEEDS[0], HELD_OUT_SEEDS[-1]]
