@@ -50,7 +50,7 @@ def export(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", metavar="TARGET", help="onnx, coreml, tflite or all; may be repeated.", show_default="all"
+            "--target", metavar="TARGET", help="onnx, coreml, tflite or all; several with commas, or repeated.", show_default="all"
         ),
     ] = None,
     precision: Annotated[
@@ -148,11 +148,11 @@ def _targets(asked: list[str] | None, named: Sequence[Target]) -> tuple[tuple[Ta
     from deploykit.pipeline import installed_targets
     from deploykit.targets.table import require
 
-    names = asked or [ALL]
+    names = [name.strip() for item in asked or [ALL] for name in item.split(",")]
     unknown = [name for name in names if name not in (ALL, *Target)]
     if unknown:
         raise UsageError(
-            "There is no such target.", where="--target", found=", ".join(unknown), expected=", ".join((*Target, ALL))
+            "There is no such target.", where="--target", found=", ".join(name or "an empty name" for name in unknown), expected=", ".join((*Target, ALL))
         )
     if ALL not in names:
         chosen = tuple(dict.fromkeys(Target(name) for name in names))

@@ -60,6 +60,8 @@ def test_a_bug_stays_a_traceback_and_exits_70(deploykit, monkeypatch):
     [
         (("export", "nosuch"), "There is no such recipe"),
         (("export", "sinet", "--target", "foo"), "onnx, coreml, tflite, all"),
+        (("export", "sinet", "--target", "onnx,foo"), "found: foo"),
+        (("export", "sinet", "--target", ""), "an empty name"),
         (("export", "sinet", "--size", "10"), "HEIGHTxWIDTH"),
         (("export", "sinet", "--size", "0x10"), "HEIGHTxWIDTH"),
         (("export", "sinet", "--target", "onnx", "--layout", "nhwc"), "--layout nhwc"),
