@@ -50,7 +50,7 @@ def export(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", metavar="TARGET", help="onnx, coreml, tflite or all; several with commas, or repeated.", show_default="all"
+            "--target", metavar="TARGET", help="onnx, coreml, tflite, all; several with commas.", show_default="all"
         ),
     ] = None,
     precision: Annotated[
@@ -152,7 +152,10 @@ def _targets(asked: list[str] | None, named: Sequence[Target]) -> tuple[tuple[Ta
     unknown = [name for name in names if name not in (ALL, *Target)]
     if unknown:
         raise UsageError(
-            "There is no such target.", where="--target", found=", ".join(name or "an empty name" for name in unknown), expected=", ".join((*Target, ALL))
+            "There is no such target.",
+            where="--target",
+            found=", ".join(name or "an empty name" for name in unknown),
+            expected=", ".join((*Target, ALL)),
         )
     if ALL not in names:
         chosen = tuple(dict.fromkeys(Target(name) for name in names))
