@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -84,6 +84,3 @@ def name_outputs(result: object, recipe: Recipe) -> Outputs:
 def gather(outputs: Sequence[Outputs], name: str) -> list[NDArray[np.floating]]:
     """Return one output of every sample."""
     return [sample[name] for sample in outputs]
-
-
-Progress = Callable[[str], None]
