@@ -8,7 +8,7 @@ PHOTOS := $(if $(wildcard ../shared/cases),--photos ../shared/cases)
 
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints wheel clean
+.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints networks wheel clean
 
 setup: $(STAMP)
 
@@ -55,9 +55,14 @@ docs-check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/deploykit bench
 
+# About half an hour for each network on one CPU thread; a GPU is used where there is one.
 checkpoints: $(STAMP)
-	$(BIN)/python -m deploykit.training --network sinet --threads 1 $(PHOTOS)
-	$(BIN)/python -m deploykit.training --network rcrnet --threads 1 $(PHOTOS)
+	$(BIN)/python -m deploykit.training --threads 1 $(PHOTOS)
+
+networks: $(STAMP)
+	$(BIN)/python benchmarks/network_costs.py
+	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python docs/generate.py
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation

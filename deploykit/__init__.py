@@ -12,9 +12,32 @@ from typing import TYPE_CHECKING, Any
 from deploykit.version import __version__
 
 if TYPE_CHECKING:
-    from deploykit.api import bench, export, load, load_recipe, run, simplify, verify_reparam
+    from deploykit.api import (
+        bench,
+        evaluate,
+        export,
+        inspect,
+        load,
+        load_recipe,
+        run,
+        run_sequence,
+        simplify,
+        verify_reparam,
+    )
 
-__all__ = ["__version__", "bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
+__all__ = [
+    "__version__",
+    "bench",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "load_recipe",
+    "run",
+    "run_sequence",
+    "simplify",
+    "verify_reparam",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from deploykit.artifact import MANIFEST, read_artifact, require_unchanged
 from deploykit.benchmark import bench
 from deploykit.chatter import contained
 from deploykit.errors import ArtifactError
+from deploykit.evaluation.evaluate import evaluate
 from deploykit.graph.graph import Graph
 from deploykit.images.preprocess import Pixels, read_image
+from deploykit.inspection import inspect
 from deploykit.network import LoadedNetwork, load_network, recipe_for
 from deploykit.pipeline import DEFAULT_FOLDER, ExportOptions, Step, installed_targets
 from deploykit.pipeline import export as export_network
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact, Verification
-from deploykit.targets.base import Array
+from deploykit.targets.base import Array, Runtime
 from deploykit.targets.table import part, target_of
+from deploykit.verify.feedback import first_feedback, next_feedback
 from deploykit.verify.reparam import deploy_graph, training_graph
 from deploykit.verify.reparam import verify_reparam as verify_network
-from deploykit.verify.samples import draw_samples, feed, picture_sample
+from deploykit.verify.samples import draw_samples, feed, picture_sample, read_back
 from deploykit.vocab import Target
 
-__all__ = ["bench", "export", "load", "load_recipe", "run", "simplify", "verify_reparam"]
+__all__ = [
+    "bench",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "load_recipe",
+    "run",
+    "run_sequence",
+    "simplify",
+    "verify_reparam",
+]
 
 Network = LoadedNetwork | Recipe | str | Path | None
 
@@ -104,32 +119,55 @@ def run(
     """Return name → array of the outputs of an exported file, computed by its own runtime.
 
     ``inputs`` are arrays as the file declares them. Instead, ``image`` is a photo (a path, or RGB pixels (H, W, 3)),
-    preprocessed as the recipe of the artifact's manifest says. Raises ArtifactError where neither fits.
+    preprocessed as the recipe of the artifact's manifest says; a network for video takes it as a first frame. Raises
+    ArtifactError where neither fits.
     """
-    record = artifact if isinstance(artifact, Artifact) else None
+    if image is not None and inputs is None:
+        (only,) = run_sequence(artifact, [image], threads=threads)
+        return only
     path = artifact.path if isinstance(artifact, Artifact) else Path(artifact)
-    if record is None and (image is not None or path.suffix in ("", ".json")):
-        record = read_artifact(path)
-        path = record.path
-    if record is not None:
-        require_unchanged(record)
+    if isinstance(artifact, Artifact) or path.suffix in ("", ".json"):
+        path = _known(artifact).path
+    if inputs is None:
+        raise ArtifactError("There is nothing to run the file on.", where=str(path), expected="inputs or an image")
     with contained(), part(target_of(path), "runtime").open_artifact(path, threads) as runtime:
-        if inputs is None:
-            if image is None or record is None:
-                raise ArtifactError(
-                    "There is nothing to run the file on.", where=str(path), expected="inputs or an image"
-                )
-            recipe = recipe_from_table(record.recipe_table, path.parent / MANIFEST)
-            others = [item.name for item in recipe.file.inputs if item.kind != "image"]
-            if others:
-                raise ArtifactError(
-                    "A photo alone is not all that the file takes.",
-                    where=str(path),
-                    found="one photo",
-                    expected="values for " + ", ".join(others) + " as well",
-                    next_step="call deploykit.run(path, inputs) from Python with an array for each input",
-                )
-            pixels = read_image(Path(image)) if isinstance(image, (str, Path)) else image
-            inputs = feed(picture_sample(recipe, pixels), runtime.inputs, recipe)
         outputs: dict[str, Array] = runtime.run(inputs)
     return outputs
+
+
+def run_sequence(
+    artifact: Artifact | Path | str, images: Iterable[Path | str | Pixels], *, threads: int = 1
+) -> Iterator[dict[str, Array]]:
+    """Yield name → array of the outputs of an exported file for each of ``images``, the frames of a video in order.
+
+    An image is a photo as in ``run``. Where the recipe says so, each frame's probability is fed to the next one;
+    otherwise every image stands alone. Raises ArtifactError where the file takes more than photos and feedback.
+    """
+    record = _known(artifact)
+    recipe = recipe_from_table(record.recipe_table, record.path.parent / MANIFEST)
+    others = [item.name for item in recipe.file.inputs if item.kind != "image" and item.feedback is None]
+    if others:
+        raise ArtifactError(
+            "A photo alone is not all that the file takes.",
+            where=str(record.path),
+            found="one photo",
+            expected="values for " + ", ".join(others) + " as well",
+            next_step="call deploykit.run(path, inputs) from Python with an array for each input",
+        )
+    feedback = first_feedback(recipe)
+    with ExitStack() as stack:
+        with contained():
+            opened = part(record.plan.target, "runtime").open_artifact(record.path, threads)
+            runtime: Runtime = stack.enter_context(opened)
+        for image in images:
+            pixels = read_image(Path(image)) if isinstance(image, (str, Path)) else image
+            inputs = feed(picture_sample(recipe, pixels, feedback), runtime.inputs, recipe)
+            with contained():
+                outputs = runtime.run(inputs)
+            feedback = next_feedback(recipe, read_back(outputs, runtime.outputs))
+            yield outputs
+
+
+def _known(artifact: Artifact | Path | str) -> Artifact:
+    """Return what the manifest says of ``artifact``, whose files it describes."""
+    return require_unchanged(artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact)))

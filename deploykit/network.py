@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deploykit.checkpoint import Checkpoint, load_into, read_checkpoint
 from deploykit.errors import CheckpointError, NotFiniteError, RecipeError
 from deploykit.factory_import import import_from, searching
 from deploykit.models.table import MODELS
-from deploykit.recipe import CheckpointSection, Recipe, bundled_recipes, load_recipe
+from deploykit.recipe import Recipe, bundled_recipes, load_recipe
 
 
 @dataclass(frozen=True)
@@ -151,19 +151,23 @@ def recognise(checkpoint: Checkpoint) -> Recipe:
     Raises CheckpointError, saying how near each known network came, where none fits.
     """
     distances = []
+    found = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
     for name in bundled_recipes():
         recipe = load_recipe(name)
-        network = build_network(recipe)
-        try:
-            load_into(network, checkpoint, (recipe.file.checkpoint or CheckpointSection(path="-")).key_map)
-        except NotFiniteError:
-            raise
-        except CheckpointError:
-            expected = set(network.state_dict())
-            shared = len(expected & set(checkpoint.tensors))
-            distances.append(f"{name} shares {shared} of its {len(expected)} keys")
-            continue
-        return recipe
+        # Shapes need no values, and a key map changes names alone: most networks are ruled out without being made.
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in build_network(recipe).state_dict().items()}
+        if _sorted_shapes(expected) == _sorted_shapes(found):
+            section = recipe.file.checkpoint
+            try:
+                load_into(build_network(recipe), checkpoint, section.key_map if section else {})
+            except NotFiniteError:
+                raise
+            except CheckpointError:
+                pass
+            else:
+                return recipe
+        distances.append(f"{name} shares {len(expected.keys() & found.keys())} of its {len(expected)} keys")
     first = ", ".join(list(checkpoint.tensors)[:3])
     raise CheckpointError(
         "The checkpoint belongs to no network that deploykit knows.",
@@ -172,6 +176,11 @@ def recognise(checkpoint: Checkpoint) -> Recipe:
         expected="the keys and shapes of a bundled network",
         next_step='write a recipe with factory = "package.module:factory", as the README shows',
     )
+
+
+def _sorted_shapes(tensors: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return the shapes without those of the counters (no dimension), which a checkpoint may lack."""
+    return sorted(shape for shape in tensors.values() if shape)
 
 
 def recipe_for(name: str | Path | None, checkpoint: Path | None, default: str | Path, key: str | None = None) -> Recipe:

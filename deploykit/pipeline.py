@@ -33,7 +33,7 @@ from deploykit.targets.table import TARGETS, check_plan, part, require
 from deploykit.verify.compare import compare
 from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
-from deploykit.verify.samples import Sample, feed
+from deploykit.verify.samples import Sample, feed, read_back
 from deploykit.version import __version__
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
@@ -117,8 +117,7 @@ def compare_runtime(
     """Return the comparison of every deployed output of the open file with the training form's."""
     measured = []
     for sample in samples:
-        outputs = runtime.run(feed(sample, runtime.inputs, recipe))
-        measured.append({record.name: _first_layout(outputs[record.name], record.layout) for record in runtime.outputs})
+        measured.append(read_back(runtime.run(feed(sample, runtime.inputs, recipe)), runtime.outputs))
     tolerance = recipe.file.tolerances.of(precision)
     return tuple(
         compare(
@@ -139,10 +138,6 @@ def _with_color_order(record: TensorRecord, recipe: Recipe) -> TensorRecord:
     if record.dtype != "uint8" or record.color_order is not None:
         return record
     return replace(record, color_order=orders.get(record.name))
-
-
-def _first_layout(value: np.ndarray, layout: Layout) -> np.ndarray:
-    return value.transpose(0, 3, 1, 2) if layout is Layout.NHWC and value.ndim == 4 else value
 
 
 @dataclass(frozen=True)
@@ -289,6 +284,12 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
                 text += ", 8-bit pixels; the preprocessing is in the file"
             else:
                 text += f", (pixel - {list(item.mean)}) * {list(item.scale)}"
+        if item.feedback is not None:
+            fed = item.feedback
+            text += (
+                f", probability of {fed.class_name} (softmax of {fed.output}) in the frame before; first {fed.first}"
+            )
+            found[f"feedback.{item.name}"] = fed.model_dump_json()
         found[f"input.{item.name}"] = text
     for output in recipe.deployed():
         classes = f"; classes: {', '.join(output.classes)}" if output.classes else ""

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.errors import RecipeError, UsageError
-from deploykit.recipe_file import MOST_VALUES, CheckpointSection, Input, Output, ProjectFile, RecipeFile, Variant
+from deploykit.recipe_file import CheckpointSection, ProjectFile, RecipeFile, Variant
+from deploykit.recipe_tensors import MOST_VALUES, Feedback, Input, Output, Resize
 from deploykit.resources import bundled
 from deploykit.toml_file import read_toml, validated
 
 __all__ = [
     "CheckpointSection",
+    "Feedback",
     "Input",
     "Output",
     "ProjectFile",
     "Recipe",
     "RecipeFile",
+    "Resize",
     "Variant",
     "bundled_recipes",
     "default_recipe",
@@ -51,13 +54,14 @@ class Recipe:
 
     def checkpoint_path(self) -> Path | None:
         """Return where the recipe's checkpoint is, or None where it names none."""
-        section = self.file.checkpoint
-        return None if section is None else (self.path.parent / section.path).resolve()
+        path = self.file.checkpoint and self.file.checkpoint.path
+        return (self.path.parent / path).resolve() if path else None
 
     def with_size(self, height: int, width: int) -> Recipe:
-        """Return this recipe with another input size for every image input, recorded in the shape only.
+        """Return this recipe with another input size, recorded in the shape only.
 
-        Raises UsageError where the size is not positive or too large, or no input is an image.
+        Every image input gets it, and with them the inputs that take the feedback of a frame of the same size. Raises
+        UsageError where the size is not positive or too large, no input is an image, or feedback has another size.
         """
         if height < 1 or width < 1 or 3 * height * width > MOST_VALUES:
             raise UsageError(
@@ -65,15 +69,29 @@ class Recipe:
                 found=f"{height}x{width}",
                 expected=f"HxW, for example 256x192, from 1x1 to {MOST_VALUES} values in three channels",
             )
-        if all(item.kind != "image" for item in self.file.inputs):
+        images = [item for item in self.file.inputs if item.kind == "image"]
+        fed = [item for item in self.file.inputs if item.feedback is not None]
+        if not images:
             raise UsageError(
                 "The recipe has no image input whose size could change.",
                 where=str(self.path),
                 found=", ".join(f"{item.name} {list(item.shape)}" for item in self.file.inputs),
                 next_step="change the shape in the recipe",
             )
+        before = images[0].shape[-2:]
+        other = [item for item in (*images, *fed) if item.shape[-2:] != before]
+        if fed and other:
+            raise UsageError(
+                "The input size cannot change: it is not clear what the size of the feedback becomes.",
+                where=str(self.path),
+                found=", ".join(f"{item.name} {list(item.shape)}" for item in (*images, *fed)),
+                expected="inputs with feedback at the size of the image",
+                next_step="change both shapes in the recipe",
+            )
         inputs = tuple(
-            item.model_copy(update={"shape": (*item.shape[:-2], height, width)}) if item.kind == "image" else item
+            item.model_copy(update={"shape": (*item.shape[:-2], height, width)})
+            if item.kind == "image" or item.feedback is not None
+            else item
             for item in self.file.inputs
         )
         return Recipe(self.file.model_copy(update={"inputs": inputs}), self.path, self.sha256)
@@ -89,7 +107,7 @@ class Recipe:
 
 def bundled_recipes() -> dict[str, Path]:
     """Return name → path of every recipe that comes with deploykit, in order of name."""
-    return {path.stem: path for path in sorted(bundled("recipes").glob("*.toml"))}
+    return {path.stem: path for path in sorted(bundled("recipes").glob("*.toml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name: str | Path) -> Recipe:

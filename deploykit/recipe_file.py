@@ -2,197 +2,49 @@
 
 from __future__ import annotations
 
-import keyword
-import math
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    Strict,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from deploykit.recipe_tensors import FROM_TOML, Input, Output, Section, Size, Text, not_blank, once, some
 from deploykit.records import Tolerance
-from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target, TensorSpec
+from deploykit.vocab import InputKind, Layout, Precision, Target
 
 # The most that float64 arithmetic may leave between the training form and the deploy graph, as relative L2.
 EXACT = 1e-12
-MOST_VALUES = 2**28
-Item = TypeVar("Item")
 
 
-def _not_reserved(name: str) -> str:
-    if keyword.iskeyword(name) or name in {"self", "torch"}:
-        raise ValueError("another name: this one is reserved in the code that is written for the converters")
-    return name
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("a text that says something")
-    return text
-
-
-def _some(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    # Not Field(min_length=1): pydantic counts only valid entries, and would report an invalid one as none at all.
-    if not items:
-        raise ValueError("at least one entry")
-    return items
-
-
-def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    if len(set(items)) != len(items):
-        raise ValueError("each entry once")
-    return items
-
-
-# TOML has lists and strings where Python has tuples and enums; everything else has to be of its own type.
-_FROM_TOML = Strict(False)
-Text = Annotated[str, AfterValidator(_not_blank)]
-TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_not_reserved)]
-Channels = Annotated[tuple[float, ...], _FROM_TOML, AfterValidator(_some)]
-Size = Annotated[int, Field(ge=1)]
-
-
-class _Section(BaseModel):
-    """A table of a recipe: unknown keys are refused and values are never changed."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Network(_Section):
+class Network(Section):
     """Which network: a name from ``deploykit.models`` or ``package.module:factory``, with keyword arguments."""
 
     factory: Text
     """A network that comes with deploykit, or `package.module:factory` from your own code."""
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
 
 
-class Resize(_Section):
-    """How a photo becomes the input size: ``stretch`` ignores its aspect ratio, ``letterbox`` pads to keep it."""
+class CheckpointSection(Section):
+    """Where the trained weights are, and how their keys map to the network's; also those given by --checkpoint."""
 
-    rule: Literal["stretch", "letterbox"] = "stretch"
-    """`stretch` ignores the aspect ratio, `letterbox` keeps it and pads."""
-    filter: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
-    """How pixels are interpolated; OpenCV does it."""
-    pad_value: Annotated[int, Field(ge=0, le=255)] = 128
-    """The grey value, 0 to 255, of the border of a letterbox."""
-
-
-class Input(_Section):
-    """One input. For an image, the network sees ``(pixel - mean) * scale`` per channel, in ``color_order``."""
-
-    name: TensorName
-    """The name that the input has in every exported file."""
-    kind: Literal["image", "tensor"] = "image"
-    """`image` for 8-bit pixels with preprocessing, `tensor` for anything else."""
-    shape: Annotated[tuple[int, ...], _FROM_TOML]
-    """Batch (always 1) first; an image is `[1, 3, height, width]`."""
-    color_order: Annotated[ColorOrder, _FROM_TOML] = ColorOrder.RGB
-    """The order of the channels that the network sees."""
-    value_range: Annotated[tuple[float, float], _FROM_TOML] = (0.0, 255.0)
-    """Smallest and largest value; noise of a tensor input is drawn from it."""
-    mean: Channels = (0.0,)
-    """Subtracted from the pixels, one value or one for each channel."""
-    scale: Channels = (1.0,)
-    """Multiplied after the subtraction, one value or one for each channel: usually `1 / std`."""
-    resize: Resize = Resize()
-    """How a photo becomes the input size."""
-    source: Text
-    """Where these values come from: the training code, a paper, a guess."""
-
-    @field_validator("shape")
-    @classmethod
-    def _positive(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not shape or any(size < 1 for size in shape):
-            raise ValueError("every size of the shape must be at least 1, batch first")
-        if shape[0] != 1:
-            raise ValueError("the batch size, the first number of the shape, must be 1")
-        if math.prod(shape) > MOST_VALUES:
-            raise ValueError(f"a shape of at most {MOST_VALUES} values (1 GiB in float32)")
-        return shape
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Input:
-        if self.kind == "tensor":
-            unused = [
-                key
-                for key in ("color_order", "mean", "scale", "resize")
-                if getattr(self, key) != type(self).model_fields[key].default
-            ]
-            if unused:
-                raise ValueError(f'no {" or ".join(unused)}: an input of kind = "tensor" is not preprocessed')
-            if self.value_range[0] >= self.value_range[1]:
-                raise ValueError("value_range goes from the smallest value to the largest")
-            return self
-        if len(self.shape) != 4 or self.shape[1] != 3:
-            raise ValueError('an image input has the shape [1, 3, height, width]; use kind = "tensor" for others')
-        for key, values in (("mean", self.mean), ("scale", self.scale)):
-            if len(values) not in (1, self.shape[1]):
-                raise ValueError(f"{key} needs 1 or {self.shape[1]} values, one per channel, not {len(values)}")
-        if any(value == 0 for value in self.scale):
-            raise ValueError("scale other than 0: it multiplies the input")
-        if self.value_range != (0.0, 255.0):
-            raise ValueError("an image input is described for pixels from 0 to 255: put the range into mean and scale")
-        return self
-
-    def spec(self) -> TensorSpec:
-        """Return name, shape and dtype as the network takes them."""
-        return TensorSpec(self.name, self.shape, "float32", Layout.NCHW)
-
-    @property
-    def height(self) -> int:
-        """Rows of the input."""
-        return self.shape[-2]
-
-    @property
-    def width(self) -> int:
-        """Columns of the input."""
-        return self.shape[-1]
-
-
-class Output(_Section):
-    """One tensor that forward returns. ``deploy = false`` drops it from the exported file (an edge head, say)."""
-
-    name: TensorName
-    """The name that the output has in every exported file."""
-    meaning: Text
-    """What the values say; it is written into the file."""
-    classes: Annotated[tuple[str, ...], _FROM_TOML] = ()
-    """Names of the classes along axis 1; with two or more, masks are compared."""
-    deploy: bool = True
-    """Whether the exported file has this output."""
-
-    @field_validator("classes")
-    @classmethod
-    def _told_apart(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) != len(classes) or not all(name.strip() for name in classes):
-            raise ValueError("a name for each class, no two the same")
-        return classes
-
-
-class CheckpointSection(_Section):
-    """Where the trained weights are, relative to the recipe, and how their keys map to the network's."""
-
-    path: Text
-    """Relative to the recipe's folder."""
+    path: Text | None = None
+    """Relative to the recipe's folder; none where no weights come with the recipe."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """If given, another file is refused."""
     key: str | None = None
     """The nested state dict to take, for example `ema.module`."""
-    key_map: dict[str, str] = {}
+    key_map: dict[str, str] = Field(default_factory=dict)
     """Old name, or leading part of names, to new."""
 
+    @model_validator(mode="after")
+    def _says_something(self) -> CheckpointSection:
+        if self.path is None and not self.key_map:
+            raise ValueError("a path, a key_map, or both")
+        if self.path is None and (self.sha256 is not None or self.key is not None):
+            raise ValueError("sha256 and key beside a path only: they are those of its file")
+        return self
 
-class Expected(_Section):
+
+class Expected(Section):
     """How often each pass must fire on this network; a step that did nothing is then seen."""
 
     fold_batch_norm: int | None = Field(default=None, ge=0)
@@ -201,10 +53,10 @@ class Expected(_Section):
     """How many sums of branches must be merged."""
 
 
-class ToleranceSection(_Section):
+class ToleranceSection(Section):
     """The bounds of one comparison, with the reason for their size."""
 
-    reason: Annotated[str, Field(min_length=10), AfterValidator(_not_blank)]
+    reason: Annotated[str, Field(min_length=10), AfterValidator(not_blank)]
     """Why the bounds are what they are."""
     max_abs_error: float | None = Field(default=None, gt=0)
     """The largest absolute error."""
@@ -228,7 +80,7 @@ class ToleranceSection(_Section):
         return Tolerance(**self.model_dump())
 
 
-class Tolerances(_Section):
+class Tolerances(Section):
     """``float64`` judges the algebra, ``float32`` the rounded weights, ``fp32`` and ``fp16`` the exported files."""
 
     float64: ToleranceSection = ToleranceSection(
@@ -268,22 +120,22 @@ class Tolerances(_Section):
         return section.record()
 
 
-class Variant(_Section):
+class Variant(Section):
     """A named way to export: what differs from the defaults of ``deploykit export``."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """What `deploykit export --variant` takes."""
     targets: Annotated[
-        tuple[Annotated[Target, _FROM_TOML], ...], _FROM_TOML, AfterValidator(_some), AfterValidator(_once)
+        tuple[Annotated[Target, FROM_TOML], ...], FROM_TOML, AfterValidator(some), AfterValidator(once)
     ] = tuple(Target)
     """The targets that it is for."""
-    precision: Annotated[Precision, _FROM_TOML] = Precision.FP32
+    precision: Annotated[Precision, FROM_TOML] = Precision.FP32
     """As `--precision`."""
-    input_kind: Annotated[InputKind, _FROM_TOML] = InputKind.TENSOR
+    input_kind: Annotated[InputKind, FROM_TOML] = InputKind.TENSOR
     """As `--input-kind`."""
-    layout: Annotated[Layout, _FROM_TOML] | None = None
+    layout: Annotated[Layout, FROM_TOML] | None = None
     """As `--layout`."""
-    size: Annotated[tuple[Size, Size], _FROM_TOML] | None = None
+    size: Annotated[tuple[Size, Size], FROM_TOML] | None = None
     """Height and width, as `--size`."""
     minimum_os: str | None = None
     """As `--minimum-os`."""
@@ -291,7 +143,7 @@ class Variant(_Section):
     """As `--opset`."""
 
 
-class RecipeFile(_Section):
+class RecipeFile(Section):
     """The whole of a ``recipes/*.toml``."""
 
     format_version: Literal[1]
@@ -306,9 +158,9 @@ class RecipeFile(_Section):
     """Paper or project that the network comes from."""
     network: Network
     """Which network."""
-    inputs: Annotated[tuple[Input, ...], _FROM_TOML, AfterValidator(_some)]
+    inputs: Annotated[tuple[Input, ...], FROM_TOML, AfterValidator(some)]
     """What the network takes."""
-    outputs: Annotated[tuple[Output, ...], _FROM_TOML, AfterValidator(_some)]
+    outputs: Annotated[tuple[Output, ...], FROM_TOML, AfterValidator(some)]
     """Every tensor that forward returns, in order."""
     checkpoint: CheckpointSection | None = None
     """Where the trained weights are."""
@@ -316,7 +168,7 @@ class RecipeFile(_Section):
     """How often each pass must fire."""
     tolerances: Tolerances = Tolerances()
     """How exact is exact enough."""
-    variants: Annotated[tuple[Variant, ...], _FROM_TOML] = ()
+    variants: Annotated[tuple[Variant, ...], FROM_TOML] = ()
     """Named ways to export."""
 
     @field_validator("format_version", mode="before")
@@ -344,8 +196,28 @@ class RecipeFile(_Section):
             raise ValueError("at least one output that is deployed: set deploy = true on one of [[outputs]]")
         return self
 
+    @model_validator(mode="after")
+    def _feedback_has_its_source(self) -> RecipeFile:
+        scored = {output.name: output for output in self.outputs if output.deploy and len(output.classes) > 1}
+        for item in self.inputs:
+            if item.feedback is None:
+                continue
+            source = scored.get(item.feedback.output)
+            if source is None:
+                names = ", ".join(scored) or "none is there"
+                raise ValueError(
+                    f"feedback of {item.name} from a deployed output with at least two classes ({names}), "
+                    f"not from {item.feedback.output}"
+                )
+            if item.feedback.class_name not in source.classes:
+                raise ValueError(
+                    f"feedback of {item.name} from a class of {source.name} ({', '.join(source.classes)}), "
+                    f"not from {item.feedback.class_name}"
+                )
+        return self
 
-class ProjectFile(_Section):
+
+class ProjectFile(Section):
     """``deploykit.toml`` in the current folder: the recipe that commands use when none is named."""
 
     recipe: Text

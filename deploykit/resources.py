@@ -1,4 +1,4 @@
-"""Where the bundled recipes and checkpoints are: beside the package in a checkout, inside it in a wheel."""
+"""Where the bundled recipes, checkpoints and figures are: beside the package in a checkout, inside it in a wheel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundled(kind: str) -> Path:
-    """Return the folder of bundled ``recipes`` or ``checkpoints``."""
+    """Return the folder of bundled ``recipes``, ``checkpoints`` or ``benchmarks``."""
     installed = _PACKAGE / "bundled" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / kind

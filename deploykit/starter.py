@@ -13,7 +13,7 @@ from deploykit.errors import UsageError
 from deploykit.network import recognise
 from deploykit.recipe import load_recipe
 
-_CHECKPOINT_TABLE = re.compile(r"^\[checkpoint\]\n.*?(?=^\[)", re.MULTILINE | re.DOTALL)
+_CHECKPOINT_TABLES = re.compile(r"^\[checkpoint(?:\.[^\]\n]*)?\]\n.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def write_starter(
@@ -44,7 +44,8 @@ def write_starter(
     if section and section.key_map:
         pairs = ", ".join(f"{_quoted(a)} = {_quoted(b)}" for a, b in section.key_map.items())
         lines.append(f"key_map = {{ {pairs} }}")
-    text = _CHECKPOINT_TABLE.sub(lambda _: "\n".join(lines) + "\n\n", known.path.read_text("utf-8"), count=1)
+    rest = _CHECKPOINT_TABLES.sub("", known.path.read_text("utf-8")).rstrip()
+    text = "\n".join([rest, "", *lines, ""])
     temporary = output.with_name(f".{output.name}.{os.getpid()}.toml")
     try:
         temporary.write_text(text, "utf-8")

@@ -45,6 +45,15 @@ class OutputKind(StrEnum):
     LOGITS = "logits"
 
 
+class Convention(StrEnum):
+    """What a count of operations counts; ``deploykit.graph.conventions`` has the rules and the source of each."""
+
+    MACS = "macs"
+    CONV_MACS = "conv-macs"
+    PORTRAITNET_PAPER = "portraitnet-paper"
+    MMENGINE = "mmengine"
+
+
 class ColorOrder(StrEnum):
     """The order of the channels of a colour image."""
 

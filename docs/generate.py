@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import networks_page
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -185,8 +186,14 @@ def _described(module: str, title: str) -> list[str]:
     return [f"### {title}", "", text, ""]
 
 
+def networks() -> str:
+    """Return the bundled networks as recorded, beside the figures of their papers."""
+    return networks_page.page(MADE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
+    "networks.md": networks,
     "passes.md": passes,
     "recipes.md": recipes,
     "targets.md": targets,

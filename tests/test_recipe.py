@@ -1,70 +1,19 @@
-"""Recipes: what is valid, how each invalid key is named, and where recipes are found."""
+"""Recipes: what is valid, and how each invalid key is named."""
 
 from __future__ import annotations
 
-import copy
 import datetime
 import hashlib
 import math
-import os
-import tomllib
 
 import pytest
+from recipe_case import FEEDBACK, PRIOR, TENSOR, recipe_with, table, write_recipe
 
-from deploykit.errors import RecipeError, UsageError
-from deploykit.recipe import (
-    bundled_recipes,
-    default_recipe,
-    load_recipe,
-    project_recipe,
-    recipe_from_table,
-)
-from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target, TensorSpec
+from deploykit.errors import RecipeError
+from deploykit.recipe import bundled_recipes, load_recipe, recipe_from_table
+from deploykit.vocab import ColorOrder, Layout, Precision, TensorSpec
 
-TEXT = """
-format_version = 1
-name = "small"
-description = "a network of this test"
-license = "MIT"
-source = "this test"
-
-[network]
-factory = "sinet"
-
-[[inputs]]
-name = "image"
-shape = [1, 3, 32, 64]
-source = "this test"
-
-[[outputs]]
-name = "logits"
-meaning = "scores"
-classes = ["background", "person"]
-"""
 REASON = "a reason that says something"
-TENSOR = {"name": "prior", "kind": "tensor", "shape": [1, 4], "value_range": [-1.0, 1.0], "source": "this test"}
-
-
-def table_with(path, value):
-    """The valid table with one value put at a dotted path."""
-    table = copy.deepcopy(tomllib.loads(TEXT))
-    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
-    place = table
-    for part in parents:
-        place = place[part] if isinstance(place, list) else place.setdefault(part, {})
-    place[last] = value
-    return table
-
-
-def recipe_with(tmp_path, path, value):
-    return recipe_from_table(table_with(path, value), tmp_path / "small.toml")
-
-
-@pytest.fixture
-def written(tmp_path):
-    path = tmp_path / "small.toml"
-    path.write_text(TEXT, "utf-8")
-    return path
 
 
 def bounds(**values):
@@ -116,6 +65,10 @@ INVALID = [
     ("inputs.0.resize.pad_value", 128.0, "a whole number"),
     ("inputs.0.resize.pad_value", True, "a whole number"),
     ("inputs.0.std", [1.0], "no such key"),
+    ("inputs.0.feedback", "logits", "a table"),
+    ("inputs.0", {**PRIOR, "feedback": {"output": "logits", "class_name": "person"}}, "which is missing"),
+    ("inputs.0", {**PRIOR, "feedback": {**FEEDBACK, "first": "0"}}, "a number"),
+    ("inputs.0", {**PRIOR, "feedback": {**FEEDBACK, "frames": 2}}, "no such key"),
     ("outputs", [], "at least one entry"),
     ("outputs.0.meaning", "", "a text that says something"),
     ("outputs.0.classes", "person", "a list"),
@@ -125,7 +78,9 @@ INVALID = [
     ("outputs.0.deploy", "yes", "true or false"),
     ("outputs.0.deploy", 1, "true or false"),
     ("checkpoint.path", 3, "a text"),
-    ("checkpoint", {}, "this key, which is missing"),
+    ("checkpoint", {}, "a path, a key_map, or both"),
+    ("checkpoint", {"key_map": {"a": "b"}, "sha256": "a" * 64}, "beside a path only"),
+    ("checkpoint", {"key_map": {"a": "b"}, "key": "ema"}, "beside a path only"),
     ("checkpoint", {"path": "a.pt", "sha256": "A" * 64}, "matches"),
     ("checkpoint", {"path": "a.pt", "key_map": {"a": 1}}, "a text"),
     ("expected.fold_batch_norm", "38", "a whole number"),
@@ -194,6 +149,16 @@ RULES = [
     ({"inputs.0": {**TENSOR, "value_range": [1.0, 1.0]}}, "smallest value to the largest"),
     ({"inputs.0": {**TENSOR, "mean": [1.0]}}, "no mean"),
     ({"inputs.0": {**TENSOR, "color_order": "bgr", "scale": [2.0]}}, "no color_order or scale"),
+    ({"inputs.0.feedback": FEEDBACK}, "an image is not a probability"),
+    ({"inputs.0": {**PRIOR, "shape": [1, 2, 32, 64]}}, "[1, 1, height, width]"),
+    ({"inputs.0": {**PRIOR, "shape": [1, 64]}}, "[1, 1, height, width]"),
+    ({"inputs.0": {**PRIOR, "value_range": [0.0, 255.0]}}, "value_range = [0.0, 1.0]"),
+    ({"inputs.0": {**PRIOR, "feedback": {**FEEDBACK, "first": 1.5}}}, "from 0 to 1"),
+    (
+        {"inputs.0": {**PRIOR, "feedback": {**FEEDBACK, "output": "mask"}}},
+        "at least two classes (logits), not from mask",
+    ),
+    ({"inputs.0": {**PRIOR, "feedback": {**FEEDBACK, "class_name": "dog"}}}, "(background, person), not from dog"),
     ({"inputs.0.name": "logits"}, "inputs and outputs of different names, but these are both: logits"),
     ({"outputs.0.deploy": False}, "at least one output that is deployed"),
     ({"variants": [{"name": "a"}, {"name": "a"}]}, "variants of different names, but these come twice: a"),
@@ -210,7 +175,7 @@ def test_values_that_contradict_each_other_are_refused(tmp_path, change, expecte
 
 
 def test_two_inputs_of_one_name_are_refused(tmp_path):
-    one = tomllib.loads(TEXT)["inputs"][0]
+    one = table()["inputs"][0]
     with pytest.raises(RecipeError, match="inputs of different names, but these come twice: image"):
         recipe_with(tmp_path, "inputs", [one, one])
 
@@ -224,9 +189,9 @@ def test_every_missing_key_is_named_at_once(tmp_path):
 
 
 def test_only_the_first_ten_of_many_faults_are_shown(tmp_path):
-    table = tomllib.loads(TEXT) | {f"extra{index}": 1 for index in range(30)}
+    changed = table() | {f"extra{index}": 1 for index in range(30)}
     with pytest.raises(RecipeError) as caught:
-        recipe_from_table(table, tmp_path / "small.toml")
+        recipe_from_table(changed, tmp_path / "small.toml")
     assert caught.value.message == "The file has 30 invalid entries."
     assert caught.value.found.count("no such key") == 10
 
@@ -237,7 +202,8 @@ def test_a_long_value_is_shortened(tmp_path):
     assert len(caught.value.found) < 200
 
 
-def test_a_valid_recipe_keeps_its_values(written):
+def test_a_valid_recipe_keeps_its_values(tmp_path):
+    written = write_recipe(tmp_path)
     recipe = load_recipe(written)
     (given,) = recipe.file.inputs
     assert recipe.name == "small"
@@ -263,9 +229,28 @@ def test_the_checkpoint_is_beside_the_recipe(tmp_path):
     assert recipe.checkpoint_path() == (tmp_path.parent / "weights" / "a.pt").resolve()
 
 
+def test_a_key_map_needs_no_checkpoint(tmp_path):
+    recipe = recipe_with(tmp_path, "checkpoint", {"key_map": {"net": ""}})
+    assert recipe.checkpoint_path() is None
+    assert recipe.file.checkpoint.key_map == {"net": ""}
+
+
+def test_feedback_is_kept(tmp_path):
+    _, prior = recipe_with(tmp_path, "inputs", [table()["inputs"][0], PRIOR]).file.inputs
+    assert prior.feedback.model_dump() == FEEDBACK
+
+
+@pytest.mark.parametrize("change", [{"deploy": False}, {"classes": ["person"]}])
+def test_feedback_comes_from_scores_that_the_file_has(tmp_path, change):
+    mask = {"name": "mask", "meaning": "scores", "classes": ["background", "person"]}
+    given = {**table(), "inputs": [PRIOR], "outputs": [{**mask, "name": "logits", **change}, mask]}
+    with pytest.raises(RecipeError, match=r"at least two classes \(mask\), not from logits"):
+        recipe_from_table(given, tmp_path / "small.toml")
+
+
 def test_only_deployed_outputs_are_in_the_file(tmp_path):
     edge = {"name": "edge", "meaning": "for training", "deploy": False}
-    recipe = recipe_with(tmp_path, "outputs", [*tomllib.loads(TEXT)["outputs"], edge])
+    recipe = recipe_with(tmp_path, "outputs", [*table()["outputs"], edge])
     assert [output.name for output in recipe.deployed()] == ["logits"]
 
 
@@ -276,133 +261,9 @@ def test_a_table_in_a_manifest_gives_the_same_recipe(name, tmp_path):
     assert again.file == recipe.file
     assert again.path == tmp_path / "manifest.json"
     assert again.sha256 == recipe_from_table(recipe.file.model_dump(mode="json"), tmp_path).sha256
-    assert again.sha256 != recipe_from_table(tomllib.loads(TEXT), tmp_path).sha256
+    assert again.sha256 != recipe_from_table(table(), tmp_path).sha256
 
 
 def test_a_manifest_without_a_recipe_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="a table"):
         recipe_from_table(None, tmp_path / "manifest.json")
-
-
-# Sizes and variants
-
-
-def test_with_size_changes_only_the_image(tmp_path):
-    recipe = recipe_with(tmp_path, "inputs", [tomllib.loads(TEXT)["inputs"][0], TENSOR])
-    other = recipe.with_size(96, 48)
-    assert [item.shape for item in other.file.inputs] == [(1, 3, 96, 48), (1, 4)]
-    assert [item.shape for item in recipe.file.inputs] == [(1, 3, 32, 64), (1, 4)]
-    assert (other.path, other.sha256) == (recipe.path, recipe.sha256)
-
-
-@pytest.mark.parametrize("size", [(0, 32), (32, -1), (10**5, 10**5)])
-def test_a_size_out_of_range_is_refused(written, size):
-    with pytest.raises(UsageError, match="out of range"):
-        load_recipe(written).with_size(*size)
-
-
-def test_a_recipe_without_an_image_has_no_size(tmp_path):
-    with pytest.raises(UsageError, match=r"no image input.*\n.*\n.*prior \[1, 4\]"):
-        recipe_with(tmp_path, "inputs", [TENSOR]).with_size(32, 32)
-
-
-def test_variants_are_found_by_name(tmp_path):
-    given = {"name": "phone", "targets": ["tflite"], "precision": "fp16", "input_kind": "image", "size": [64, 32]}
-    recipe = recipe_with(tmp_path, "variants", [given, {"name": "plain"}])
-    phone, plain = recipe.variant("phone"), recipe.variant("plain")
-    assert (phone.targets, phone.precision, phone.input_kind) == ((Target.TFLITE,), Precision.FP16, InputKind.IMAGE)
-    assert phone.size == (64, 32)
-    assert plain.targets == tuple(Target)
-    with pytest.raises(UsageError) as caught:
-        recipe.variant("tablet")
-    assert (caught.value.found, caught.value.expected) == ("tablet", "phone, plain")
-
-
-def test_a_recipe_without_variants_says_none(written):
-    with pytest.raises(UsageError, match="expected: none"):
-        load_recipe(written).variant("phone")
-
-
-# Where recipes are
-
-
-def test_the_bundled_recipes_load_by_name():
-    assert list(bundled_recipes()) == ["rcrnet", "sinet"]
-    for name, path in bundled_recipes().items():
-        recipe = load_recipe(name)
-        assert (recipe.name, recipe.path) == (name, path.resolve())
-        assert recipe.checkpoint_path().is_file()
-
-
-def test_a_name_that_nobody_has_lists_those_there_are():
-    with pytest.raises(RecipeError) as caught:
-        load_recipe("sinnet")
-    assert caught.value.found == "sinnet"
-    assert "rcrnet, sinet" in caught.value.expected
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"name = [", "not valid TOML"),
-        (b"name = \xff", "not valid TOML"),
-        (b"a = 1\na = 2", "not valid TOML"),
-        (b"\xef\xbb\xbfname = 1", "not valid TOML"),
-        (b"", "7 invalid|8 invalid"),
-        (b"a = " + b"[" * 100_000, "not valid TOML"),
-    ],
-)
-def test_a_file_that_is_no_recipe_is_refused(tmp_path, content, message):
-    path = tmp_path / "broken.toml"
-    path.write_bytes(content)
-    with pytest.raises(RecipeError, match=message) as caught:
-        load_recipe(path)
-    assert caught.value.where == str(path)
-
-
-def test_a_folder_and_an_absent_file_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="found: a folder"):
-        load_recipe(tmp_path)
-    with pytest.raises(RecipeError, match="found: nothing"):
-        load_recipe(tmp_path / "absent.toml")
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_refused(written):
-    written.chmod(0)
-    with pytest.raises(RecipeError, match="cannot be read"):
-        load_recipe(written)
-
-
-# The project file
-
-
-def test_without_a_project_file_the_default_is_taken(tmp_path):
-    assert project_recipe(tmp_path) is None
-    assert default_recipe(tmp_path) == "sinet"
-
-
-def test_the_project_file_names_a_bundled_recipe_or_a_path_beside_it(tmp_path, written):
-    project = tmp_path / "deploykit.toml"
-    project.write_text('recipe = "rcrnet"\n', "utf-8")
-    assert default_recipe(tmp_path) == "rcrnet"
-    project.write_text('recipe = "small.toml"\n', "utf-8")
-    assert load_recipe(default_recipe(tmp_path)).name == "small"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('recipes = "sinet"', "recipes: expected no such key"),
-        ("", "recipe: expected this key, which is missing"),
-        ("recipe = 1", "recipe: expected a text, found 1"),
-        ('recipe = ""', "a text that says something"),
-        ("recipe = sinet", "Invalid value"),
-    ],
-)
-def test_a_project_file_that_is_wrong_is_refused(tmp_path, text, found):
-    (tmp_path / "deploykit.toml").write_text(text, "utf-8")
-    with pytest.raises(RecipeError) as caught:
-        default_recipe(tmp_path)
-    assert found in caught.value.found
-    assert caught.value.where == str(tmp_path / "deploykit.toml")

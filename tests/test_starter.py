@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from deploykit.errors import CheckpointError, UsageError
+from deploykit.models.rcrnet import RCRNet
 from deploykit.network import load_network
 from deploykit.recipe import load_recipe
 from deploykit.resources import bundled
@@ -62,6 +63,15 @@ def test_an_existing_recipe_is_kept_unless_forced(tmp_path, checkpoint):
     assert load_recipe(output).name == "sinet"
 
 
+def test_a_known_network_whose_weights_are_not_bundled_gets_the_file_at_hand(tmp_path):
+    torch.save(RCRNet(variant=2, prior=True).state_dict(), tmp_path / "mine.pt")
+    write_starter(tmp_path / "mine.pt", tmp_path / "mine.toml")
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert recipe.name == "rcrnet-2-video"
+    assert recipe.checkpoint_path() == tmp_path / "mine.pt"
+    assert [item.name for item in recipe.file.inputs if item.feedback] == ["prior"]
+
+
 def test_an_unknown_checkpoint_leaves_nothing_behind(tmp_path):
     torch.save({"conv.weight": torch.ones(2, 2)}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="belongs to no network"):
@@ -78,4 +88,4 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path, checkpoint, outpu
 
 @pytest.mark.parametrize(("kind", "names"), [("recipes", "*.toml"), ("checkpoints", "*.pt")])
 def test_the_bundled_files_are_found(kind, names):
-    assert {path.stem for path in bundled(kind).glob(names)} == {"rcrnet", "sinet"}
+    assert {"rcrnet", "sinet"} <= {path.stem for path in bundled(kind).glob(names)}

@@ -107,7 +107,9 @@ def _notes(
     if absent := len(places) - len(fitted):
         notes.append(f"the checkpoint has no {COUNTER} ({absent} in the network): inference does not read it")
     used = {_rule(name, key_map) for name in tensors}
-    if idle := [old for old in key_map if old not in used]:
+    # An entry that the checkpoint has no need of, since its names are the new ones already, is no news.
+    in_place = {_rule(name, dict.fromkeys(key_map.values(), "")) for name in tensors}
+    if idle := [old for old, new in key_map.items() if old not in used and new not in in_place]:
         notes.append(f"entries of the key map that fit no tensor: {listed([repr(old) for old in idle])}")
     return notes
 

@@ -14,7 +14,10 @@ import typer
 from deploykit.cli.bench import bench
 from deploykit.cli.demo import demo
 from deploykit.cli.doctor import doctor
+from deploykit.cli.evaluate import evaluate
 from deploykit.cli.export import export
+from deploykit.cli.inspect import inspect
+from deploykit.cli.papers import papers
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
 from deploykit.cli.verify_reparam import verify_reparam
@@ -32,8 +35,11 @@ app = typer.Typer(
 
 app.command()(export)
 app.command("verify-reparam")(verify_reparam)
+app.command()(inspect)
 app.command()(run)
+app.command()(evaluate)
 app.command()(bench)
+app.command()(papers)
 app.command()(recipes)
 app.command()(init)
 app.command()(doctor)

@@ -23,7 +23,7 @@ def recipes(*, as_json: JsonOption = False) -> None:
         print_json(versioned("recipes", [{"sha256": r.sha256, **r.file.model_dump(mode="json")} for r in found]))
         return
     table = Table(title="Bundled recipes", title_justify="left")
-    for column in ("recipe", "network", "input", "outputs", "variants", "description"):
+    for column in ("recipe", "network", "input", "outputs", "variants", "weights", "description"):
         table.add_column(column, overflow="fold")
     for one in found:
         shapes = ", ".join("x".join(str(size) for size in item.shape) for item in one.file.inputs)
@@ -33,6 +33,7 @@ def recipes(*, as_json: JsonOption = False) -> None:
             shapes,
             ", ".join(output.name for output in one.deployed()),
             ", ".join(variant.name for variant in one.file.variants) or "-",
+            "bundled" if one.checkpoint_path() is not None else "none",
             one.file.description,
         )
     stdout_console().print(table)

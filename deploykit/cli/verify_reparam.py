@@ -41,18 +41,24 @@ def verify_reparam(
     """Compare the training form with the folded and merged graph, in float64 and in float32.
 
     Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else every
-    bundled one. Exit code 1 if a tolerance or an expected count is missed.
+    bundled one that has weights. Exit code 1 if a tolerance or an expected count is missed.
     """
     from deploykit.api import verify_reparam as verify
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.images.preprocess import image_paths
-    from deploykit.recipe import bundled_recipes, project_recipe
+    from deploykit.recipe import bundled_recipes, load_recipe, project_recipe
     from deploykit.records import to_json, versioned
 
     del verbose
     photos = image_paths(images) if images else ()
     named = recipe or project_recipe(Path.cwd())
-    wanted = [named] if named is not None or checkpoint is not None else list(bundled_recipes())
+    wanted = [named]
+    if named is None and checkpoint is None:
+        trained = {name: load_recipe(name).checkpoint_path() is not None for name in bundled_recipes()}
+        wanted = [name for name, has_weights in trained.items() if has_weights]
+        without = ", ".join(name for name, has_weights in trained.items() if not has_weights)
+        if without:
+            stderr_console().print(f"note: no weights are bundled for {without}: give --checkpoint", markup=False)
     results = []
     with progress("verify-reparam") as say:
         for name in wanted:

@@ -1,29 +1,68 @@
-"""RCRNet, fourth variant (RCR decoder and bypass branch), in training form.
+"""RCRNet, its four variants for images and for video, in training form.
 
-Source: the RCRNet paper (Re-parameter Compress Residual module), sections 3.1 to 3.3, Figures 2 to 4. There
-is no public code and the text leaves the widths open: this is the reading with one structure per stage and
-the channels of PortraitNet. It meets the printed cost within 4 %: 211.4 M multiply-accumulates at 224 x 224
-in merged form against 217 M, counted as the paper's tables count (Conv2d alone, edge head included,
-transposed convolutions ignored). It departs from the printed 0.770 M parameters: 0.619 M in training form,
-0.611 M with the RCR modules merged, 0.607 M with every BatchNorm folded. The printed counts of variants 1
-to 3 leave no room for a variant 4 that is made of their parts and has more.
+Source: the RCRNet paper (Re-parameter Compress Residual module), sections 3.1 to 3.3 and 4.4, Figures 2 to 4, Table 3:
+variant 1 has an encoder of RCR modules and the decoder of PortraitNet, variant 2 a decoder of RCR modules, variant 3
+is variant 1 with the bypass branch, variant 4 has both. There is no public code and the text leaves the widths open
+(thousands of settings meet the printed cost): this is the reading with one structure per stage and the channels of
+PortraitNet.
 
-Choices that the text leaves open: the shortcut of a decoder stage is resized before its 1x1 convolution
-(which fits the printed cost), the second depthwise branch is 1x1 (section 3.2 prints 3x3 for both, yet
-merges a 1x1), a stage ends without activation, and the one edge head sits on the bypass, at half the size
-of the input.
+Cost at 224 x 224 in merged form, counted as the paper's tables count: multiply-accumulates (MACs) of Conv2d alone,
+edge heads included, transposed convolutions ignored. Parameters in training form, with the RCR modules merged, and with
+every BatchNorm folded as well:
+
+======= ======= ======= ======= ======= ======= ============
+variant trained merged  folded  printed MACs    printed MACs
+======= ======= ======= ======= ======= ======= ============
+1       0.618 M 0.612 M 0.607 M 0.607 M 159.3 M 157 M
+2       0.616 M 0.608 M 0.604 M 0.608 M 179.0 M 177 M
+3       0.621 M 0.615 M 0.610 M 0.610 M 190.4 M 190 M
+4       0.619 M 0.611 M 0.607 M 0.770 M 211.4 M 217 M
+======= ======= ======= ======= ======= ======= ============
+
+Variant 4 departs from the printed parameters, which contradict each other (0.770 M in Table 3, 0.772 M in Table 1) and
+the other rows: the differences between variants 1 to 3 leave 0.611 M for a network that is made of their parts.
+
+Choices that the text leaves open: the second depthwise branch of a module is 1x1 (section 3.2 prints 3x3 for both,
+yet merges a 1x1), a stage ends without activation, every variant adds the encoder's map at half the size too
+(section 3.1; PortraitNet's decoder does not), and the decoder's edge head is PortraitNet's, a 3x3 convolution at full
+size. Variant 4 has the bypass's edge head alone, the cost of variant 3 holds both. The shortcut of a decoder stage is
+a 1x1 convolution and a bilinear resize, which commute: where it comes decides the cost alone, so it follows the printed
+cost (variant 2: after the resize in the first three stages; variant 4: in all).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deploykit.models.portraitnet import DBlock
+
 EXPANSION = 6
 STEM_CHANNELS = 32
 ENCODER_CHANNELS = (16, 24, 32, 96, 320)
 DECODER_CHANNELS = (96, 32, 24, 16, 8)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What tells the variants apart; ``resized_first`` counts the decoder stages that resize before the shortcut."""
+
+    rcr_decoder: bool
+    bypass: bool
+    decoder_edge: bool
+    resized_first: int = 0
+
+
+VARIANTS = {
+    1: Variant(rcr_decoder=False, bypass=False, decoder_edge=True),
+    2: Variant(rcr_decoder=True, bypass=False, decoder_edge=True, resized_first=3),
+    3: Variant(rcr_decoder=False, bypass=True, decoder_edge=True),
+    4: Variant(rcr_decoder=True, bypass=True, decoder_edge=False, resized_first=5),
+}
 
 
 class RCR(nn.Module):
@@ -96,8 +135,9 @@ class StructureBDown(nn.Module):
 class StructureBUp(nn.Module):
     """Two RCR modules around a transposed convolution of stride 2, with a bilinear shortcut (Figure 4b)."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, resized_first: bool) -> None:
         super().__init__()
+        self.resized_first = resized_first
         self.rcr1 = RCR(channels_in, channels_out)
         self.up = nn.Sequential(
             nn.ConvTranspose2d(channels_out, channels_out, 4, stride=2, padding=1, bias=False),
@@ -109,8 +149,25 @@ class StructureBUp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features (N, C_out, 2H, 2W)."""
         main: Tensor = self.rcr2(self.up(F.relu(self.rcr1(x))))
-        resized = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        out: Tensor = main + self.shortcut(resized)
+        out: Tensor = main + (self.shortcut(_doubled(x)) if self.resized_first else _doubled(self.shortcut(x)))
+        return out
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class TransposedStage(nn.Module):
+    """A decoder stage of PortraitNet: a residual block, then a dense transposed convolution of stride 2."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.block = DBlock(channels_in, channels_out)
+        self.up = nn.ConvTranspose2d(channels_out, channels_out, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (N, C_out, 2H, 2W)."""
+        out: Tensor = self.up(self.block(x))
         return out
 
 
@@ -157,17 +214,22 @@ class SegHead(nn.Module):
 
 
 class RCRNet(nn.Module):
-    """The whole network; the height and the width of the input are multiples of 32.
+    """One of the four variants; the height and the width of the input are multiples of 32.
 
-    The edge head serves training only: a deployment keeps the first output.
+    The edge heads serve training only: a deployment keeps the first output. With ``prior``, for video, the stem takes
+    the portrait's probability in the previous frame as a fourth channel (section 4.2.2). Raises ValueError for a
+    variant that is not 1, 2, 3 or 4.
     """
 
     size_multiple = 32
 
-    def __init__(self, classes: int = 2) -> None:
+    def __init__(self, classes: int = 2, variant: Literal[1, 2, 3, 4] = 4, prior: bool = False) -> None:
         super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant is 1, 2, 3 or 4, not {variant!r}")
+        self.parts = parts = VARIANTS[variant]
         self.stem = nn.Sequential(
-            nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False),
+            nn.Conv2d(3 + prior, STEM_CHANNELS, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(STEM_CHANNELS),
             nn.ReLU(),
         )
@@ -176,26 +238,42 @@ class RCRNet(nn.Module):
             StructureBDown(ENCODER_CHANNELS[i], ENCODER_CHANNELS[i + 1]) for i in range(len(ENCODER_CHANNELS) - 1)
         )
         widths = (ENCODER_CHANNELS[-1], *DECODER_CHANNELS)
-        self.decoder = nn.ModuleList(StructureBUp(widths[i], widths[i + 1]) for i in range(len(DECODER_CHANNELS)))
-        bypass = ENCODER_CHANNELS[0]
-        self.bypass1 = RCR(bypass, bypass)
-        self.bypass2 = RCR(bypass, bypass)
-        self.fusion = FeatureFusion(2 * bypass, bypass)
-        self.edge_head = SegHead(bypass, classes)
+        self.decoder = nn.ModuleList(
+            StructureBUp(widths[i], widths[i + 1], i < parts.resized_first)
+            if parts.rcr_decoder
+            else TransposedStage(widths[i], widths[i + 1])
+            for i in range(len(DECODER_CHANNELS))
+        )
+        if parts.bypass:
+            bypass = ENCODER_CHANNELS[0]
+            self.bypass1 = RCR(bypass, bypass)
+            self.bypass2 = RCR(bypass, bypass)
+            self.fusion = FeatureFusion(2 * bypass, bypass)
+            self.edge_head = SegHead(bypass, classes)
         self.classifier = nn.Conv2d(DECODER_CHANNELS[-1], classes, 3, padding=1, bias=False)
+        if parts.decoder_edge:
+            self.edge_classifier = nn.Conv2d(DECODER_CHANNELS[-1], classes, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, classes, H, W) and edge logits (N, classes, H/2, W/2) of images (N, 3, H, W)."""
-        features = [self.stage1(self.stem(x))]
+    def forward(self, image: Tensor, prior: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return logits and edge logits of images (N, 3, H, W), with ``prior`` (N, 1, H, W) for video.
+
+        The logits are (N, classes, H, W), then come the edge logits of the decoder (N, classes, H, W; variants 1 to
+        3) and those of the bypass (N, classes, H/2, W/2; variants 3 and 4).
+        """
+        features = [self.stage1(self.stem(image if prior is None else torch.cat([image, prior], dim=1)))]
         for stage in self.encoder:
             features.append(stage(features[-1]))
+        half = features[0]
         y = features.pop()
-        spatial = self.bypass2(F.relu(self.bypass1(features[0])))
-        last = len(self.decoder) - 1
-        for index, stage in enumerate(self.decoder):
-            if index == last:
-                y = self.fusion(y, spatial)
-            y = stage(y)
-            if index < last:
-                y = y + features.pop()
-        return self.classifier(y), self.edge_head(spatial)
+        *stages, last = self.decoder
+        for stage in stages:
+            y = stage(y) + features.pop()
+        edges: list[Tensor] = []
+        if self.parts.bypass:
+            spatial = self.bypass2(F.relu(self.bypass1(half)))
+            y = self.fusion(y, spatial)
+            edges.append(self.edge_head(spatial))
+        y = last(y)
+        if self.parts.decoder_edge:
+            edges.insert(0, self.edge_classifier(y))
+        return self.classifier(y), *edges

@@ -5,4 +5,7 @@ from __future__ import annotations
 MODELS: dict[str, str] = {
     "sinet": "deploykit.models.sinet:SINet",
     "rcrnet": "deploykit.models.rcrnet:RCRNet",
+    "portraitnet": "deploykit.models.portraitnet:PortraitNet",
+    "mobilenetv3_sappm": "deploykit.models.mobilenetv3_sappm:MobileNetV3Sappm",
+    "elb": "deploykit.models.elb:ELB",
 }

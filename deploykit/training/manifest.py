@@ -13,19 +13,25 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """One checkpoint; seeds are the first and the last one; IoUs are means over images at 224 x 224."""
+    """One checkpoint; seeds are the first and the last one; IoUs are means over images of ``input_size``, in pixels.
 
-    network: str
+    ``note`` says how the past of the file departs from what ``command`` does today, if it does.
+    """
+
+    recipe: str
     sha256: str
     generator_version: int
     train_seeds: tuple[int, int]
     held_out_seeds: tuple[int, int]
     seed: int
+    loss: str
     command: str
     torch_version: str
+    input_size: tuple[int, int]
     held_out_foreground_iou: float
     held_out_two_class_miou: float
     photo_ious: dict[str, float]
+    note: str = ""
 
 
 def _toml(value: object) -> str:
@@ -48,7 +54,7 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def update_manifest(path: Path, entry: Entry) -> None:
     """Write ``entry`` into the manifest, leaving the other checkpoints as they are."""
-    entries = {**read_manifest(path), f"{entry.network}.pt": asdict(entry)}
+    entries = {**read_manifest(path), f"{entry.recipe}.pt": asdict(entry)}
     blocks = ["# Written by `make checkpoints`; see README.md for what these files are good for.\n"]
     for name in sorted(entries):
         rows = "".join(f"{key} = {_toml(value)}\n" for key, value in entries[name].items())

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from deploykit.metrics.confusion import Mask, confusion
+from deploykit.metrics.overlap import foreground_iou, two_class_miou
 from deploykit.training.corpus import Pixels
 from deploykit.training.loop import normalise
-from deploykit.training.plan import IMAGE_SIZE, TrainingPlan
-
-Mask = NDArray[np.bool_]
+from deploykit.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,20 @@ class Score:
 
 
 def iou(found: Mask, expected: Mask) -> float:
-    """Return intersection over union; 1 where both masks are empty."""
-    union = int((found | expected).sum())
-    return int((found & expected).sum()) / union if union else 1.0
+    """Return intersection over union of masks (H, W); 1 where both are empty."""
+    return foreground_iou(confusion(found, expected))
 
 
 def predict(network: nn.Module, plan: TrainingPlan, image: Pixels) -> Mask:
-    """Return the person's mask (H, W) of an RGB image (H, W, 3) of 0..255; the network is in eval mode."""
+    """Return the person's mask (H, W) of an RGB image (H, W, 3) of 0..255; the network is in eval mode.
+
+    For a network with a prior the image is a first frame: the prior is empty.
+    """
     device = next(network.parameters()).device
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).float().permute(2, 0, 1)[None]
+    prior = (torch.zeros_like(pixels[:, :1]),) if plan.has_prior else ()
     with torch.no_grad():
-        output = network(normalise(pixels, plan))
+        output = network(normalise(pixels, plan), *prior)
     logits = output[0] if isinstance(output, tuple) else output
     return np.asarray(logits[0].argmax(0).bool().cpu().numpy())
 
@@ -46,19 +48,18 @@ def score(network: nn.Module, plan: TrainingPlan, portraits: Pixels) -> Score:
     """Return the score on ``portraits`` (n, H, W, 4), RGB and mask."""
     person, both = [], []
     for portrait in portraits:
-        expected = portrait[:, :, 3] > 0
-        found = predict(network, plan, portrait[:, :, :3])
-        person.append(iou(found, expected))
-        both.append((person[-1] + iou(~found, ~expected)) / 2)
+        counts = confusion(predict(network, plan, portrait[:, :, :3]), portrait[:, :, 3] > 0)
+        person.append(foreground_iou(counts))
+        both.append(two_class_miou(counts))
     return Score(float(np.mean(person)), float(np.mean(both)), len(portraits))
 
 
 def photo_iou(network: nn.Module, plan: TrainingPlan, photo: Pixels, expected: Mask) -> float:
-    """Return the IoU on an RGB photo (H, W, 3) of any size, compared at 224 x 224.
+    """Return the IoU on an RGB photo (H, W, 3) of any size, compared at the recipe's input size.
 
     The photo is stretched with bilinear, the mask with nearest-neighbour resampling, as the reference was made.
     """
-    side = (IMAGE_SIZE, IMAGE_SIZE)
+    side = (plan.image.width, plan.image.height)
     small = np.asarray(cv2.resize(photo, side, interpolation=cv2.INTER_LINEAR), np.uint8)
     mask = cv2.resize(expected.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
     return iou(predict(network, plan, small), np.asarray(mask))

@@ -78,7 +78,24 @@ def name_outputs(result: object, recipe: Recipe) -> Outputs:
                 expected=f"{classes} scores along axis 1: {', '.join(output.classes)}",
                 next_step="correct classes of this output, or leave it out where axis 1 holds no class scores",
             )
+    _refuse_another_size(recipe, {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)})
     return {name: leaf.detach().numpy() for name, leaf in zip(names, leaves, strict=True)}
+
+
+def _refuse_another_size(recipe: Recipe, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise CaptureError where an input takes the feedback of an output that has another height or width."""
+    for item in recipe.file.inputs:
+        if item.feedback is None:
+            continue
+        source = shapes[item.feedback.output]
+        if len(source) != 4 or source[2:] != item.shape[2:]:
+            raise CaptureError(
+                "An input takes the feedback of an output of another size.",
+                where=f"{recipe.path}: inputs, {item.name}",
+                found=f"{item.name} {list(item.shape)}, {item.feedback.output} {list(source)}",
+                expected="the height and the width of that output",
+                next_step="correct the shape of this input",
+            )
 
 
 def gather(outputs: Sequence[Outputs], name: str) -> list[NDArray[np.floating]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from deploykit.images.preprocess import Pixels, normalise, read_image, resize_pi
 from deploykit.images.synthetic import LARGEST, SMALLEST, synthesize
 from deploykit.recipe import Input, Recipe
 from deploykit.records import TensorRecord
+from deploykit.verify.feedback import first_feedback, likely_feedback
 from deploykit.vocab import Layout
 
 NOISE_SEED = 2026
 # Far from the seeds that the bundled checkpoints were trained on.
 PORTRAIT_SEED = 7_000_000
+MOTION_SEED = 2027
 
 
 @dataclass(frozen=True)
@@ -33,29 +35,47 @@ class Sample:
 def draw_samples(
     recipe: Recipe, photos: Sequence[Path] = (), *, noise: int = 1, portraits: int = 2
 ) -> tuple[Sample, ...]:
-    """Return ``noise`` samples of uniform pixels, then synthetic portraits, then one for each of ``photos``."""
+    """Return ``noise`` samples of uniform pixels, then synthetic portraits, then one for each of ``photos``.
+
+    An input with feedback holds noise beside noise, the person's own mask moved a little beside a portrait, and the
+    value of a first frame beside a photo.
+    """
     found = [_sample(recipe, f"noise {index}", None, index) for index in range(noise)]
     largest = max(max(item.shape[-2:]) for item in recipe.file.inputs)
     size = min(max(largest, SMALLEST), LARGEST)
     for index in range(portraits):
-        image = synthesize(PORTRAIT_SEED + index, size).image
-        found.append(_sample(recipe, f"portrait {index}", image, index))
-    found.extend(_sample(recipe, path.name, read_image(path), index) for index, path in enumerate(photos))
+        drawn = synthesize(PORTRAIT_SEED + index, size)
+        before = likely_feedback(recipe, drawn.mask, np.random.default_rng([MOTION_SEED, index]))
+        found.append(_sample(recipe, f"portrait {index}", drawn.image, index, before))
+    first = first_feedback(recipe)
+    found.extend(_sample(recipe, path.name, read_image(path), index, first) for index, path in enumerate(photos))
     return tuple(found)
 
 
-def picture_sample(recipe: Recipe, image: Pixels) -> Sample:
-    """Return the sample of one photo (H, W, 3) in RGB; an input that is no image gets seeded values."""
-    return _sample(recipe, "photo", image, 0)
+def picture_sample(recipe: Recipe, image: Pixels, feedback: Mapping[str, NDArray[np.float32]] | None = None) -> Sample:
+    """Return the sample of one photo (H, W, 3) in RGB.
+
+    An input with feedback gets its value in ``feedback``, by name, else that of a first frame; another input that is
+    no image gets seeded values.
+    """
+    return _sample(recipe, "photo", image, 0, first_feedback(recipe) if feedback is None else feedback)
 
 
-def _sample(recipe: Recipe, name: str, image: Pixels | None, index: int) -> Sample:
+def _sample(
+    recipe: Recipe,
+    name: str,
+    image: Pixels | None,
+    index: int,
+    feedback: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Sample:
     rng = np.random.default_rng([NOISE_SEED, index])
     tensors: dict[str, NDArray[np.float32]] = {}
     pixels: dict[str, Pixels] = {}
+    given = feedback or {}
     for item in recipe.file.inputs:
         if item.kind == "tensor":
-            tensors[item.name] = rng.uniform(*item.value_range, size=item.shape).astype(np.float32)
+            noise = rng.uniform(*item.value_range, size=item.shape).astype(np.float32)
+            tensors[item.name] = given.get(item.name, noise)
             continue
         pixels[item.name] = _noise(item, rng) if image is None else resize_pixels(image, item)
         tensors[item.name] = normalise(pixels[item.name], item)
@@ -83,3 +103,15 @@ def feed(sample: Sample, records: Sequence[TensorRecord], recipe: Recipe) -> dic
             tensor = tensor.transpose(0, 2, 3, 1)
         given[record.name] = np.ascontiguousarray(tensor.astype(record.dtype))
     return given
+
+
+def read_back(
+    outputs: Mapping[str, NDArray[np.generic]], records: Sequence[TensorRecord]
+) -> dict[str, NDArray[np.generic]]:
+    """Return the ``outputs`` of a file, as its ``records`` declare them, in the layout of the network: NCHW."""
+    return {
+        record.name: outputs[record.name].transpose(0, 3, 1, 2)
+        if record.layout is Layout.NHWC and outputs[record.name].ndim == 4
+        else outputs[record.name]
+        for record in records
+    }

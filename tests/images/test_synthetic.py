@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from deploykit.errors import ImageError
+from deploykit.evaluation.dataset import HELD_OUT_SEEDS
 from deploykit.images.synthetic import GENERATOR_VERSION, synthesize
 from deploykit.images.synthetic.canvas import Belongs, Picture, box, fill, rgb
-from deploykit.training.plan import HELD_OUT_SEEDS, PLANS, TRAIN_SEEDS
+from deploykit.network import build_network
+from deploykit.training.plan import PLANS, TRAIN_SEEDS
 from deploykit.training.score import iou, predict
 
 MOST_GRAB_CUT = 0.75
@@ -37,7 +39,7 @@ def grab_cut_score(seeds: range) -> float:
 
 def real_sinet_score(cases: Path, seeds: range) -> float:
     plan = PLANS["sinet"]
-    network = plan.factory().eval()
+    network = build_network(plan.loaded)
     state = torch.load(cases / "sinet_clovaai" / "SINet.pth", map_location="cpu", weights_only=True)
     network.load_state_dict(state)
     portraits = [synthesize(seed) for seed in seeds]

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deploykit.training.corpus import augment, render
+from deploykit.errors import CheckpointError
+from deploykit.network import build_network
+from deploykit.training.__main__ import starting_network
+from deploykit.training.corpus import render
 from deploykit.training.loop import normalise, train
-from deploykit.training.losses import boundary, segmentation_loss
 from deploykit.training.manifest import Entry, read_manifest, update_manifest
 from deploykit.training.plan import IMAGE_SIZE, PLANS, Phase, TrainingPlan
-from deploykit.training.score import iou, score
+from deploykit.training.score import iou, predict, score
 
 
 class Small(nn.Module):
@@ -45,15 +47,15 @@ def squares() -> np.ndarray:
 
 @pytest.fixture
 def plan() -> TrainingPlan:
-    return dataclasses.replace(
-        PLANS["rcrnet"], network="small", factory=Small, phases=(Phase(32, 40), Phase(48, 20)), batch=4
-    )
+    return dataclasses.replace(PLANS["rcrnet"], phases=(Phase(32, 40, batch=4), Phase(48, 20, batch=4)))
 
 
 def run(plan: TrainingPlan, squares: np.ndarray) -> tuple[dict[str, Tensor], list[float]]:
     losses: list[float] = []
-    device = torch.device("cpu")
-    return train(plan, squares, device, lambda _step, _steps, loss, _net: losses.append(loss)), losses
+    torch.manual_seed(plan.seed)
+    portraits = {IMAGE_SIZE: squares}
+    state = train(Small(), plan, portraits, torch.device("cpu"), lambda _step, _steps, loss, _net: losses.append(loss))
+    return state, losses
 
 
 def test_training_learns_and_is_decided_by_its_seed(plan: TrainingPlan, squares: np.ndarray) -> None:
@@ -74,39 +76,73 @@ def test_untrained_network_scores_badly(plan: TrainingPlan, squares: np.ndarray)
     assert score(Small().eval(), plan, squares).foreground_iou < 0.9
 
 
-def test_augmentation_moves_image_and_mask_together(squares: np.ndarray) -> None:
-    rng = np.random.default_rng(1)
-    overlaps, moved = [], []
-    for _ in range(20):
-        image, mask = augment(squares[0], 96, rng)
-        assert image.shape == (96, 96, 3)
-        assert image.dtype == np.float32
-        assert mask.shape == (96, 96)
-        gray = image.mean(axis=2)
-        overlaps.append(iou(gray > (gray.min() + gray.max()) / 2, mask > 0))
-        still = cv2.resize(squares[0][:, :, 3], (96, 96), interpolation=cv2.INTER_NEAREST)
-        moved.append(iou(still > 0, mask > 0))
-    assert min(overlaps) > 0.9
-    assert np.mean(moved) < 0.9, "nothing was moved"
+def test_each_phase_takes_the_smallest_portraits_that_are_large_enough(
+    plan: TrainingPlan, squares: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploykit.training import loop
+
+    seen = []
+
+    def noting(portrait, size, rng, ranges):
+        seen.append((size, portrait.shape[0]))
+        return augment(portrait, size, rng, ranges)
+
+    augment = loop.augment
+    monkeypatch.setattr(loop, "augment", noting)
+    phases = (Phase(16, 1, batch=2), Phase(32, 1, batch=2), Phase(48, 1, batch=2))
+    small = np.ascontiguousarray(squares[:, ::7, ::7])
+    train(
+        Small(),
+        dataclasses.replace(plan, phases=phases),
+        {32: small, IMAGE_SIZE: squares},
+        torch.device("cpu"),
+        lambda *_: None,
+    )
+    assert dict(seen) == {16: 32, 32: 32, 48: IMAGE_SIZE}
 
 
-def test_boundary_is_where_a_square_holds_both_classes() -> None:
-    mask = torch.zeros(1, 7, 7)
-    mask[:, :, 4:] = 1
-    assert boundary(mask, 3)[0, 3].tolist() == [0, 0, 0, 1, 1, 0, 0]
-    assert boundary(mask, 5)[0, 3].tolist() == [0, 0, 1, 1, 1, 1, 0]
+@pytest.mark.parametrize("name", sorted(PLANS))
+def test_every_network_takes_a_training_step_with_its_own_loss(name: str, squares: np.ndarray) -> None:
+    plan = dataclasses.replace(PLANS[name], phases=(Phase(64, 2, batch=2),))
+    network = build_network(plan.loaded)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    losses: list[float] = []
+    train(network, plan, {IMAGE_SIZE: squares}, torch.device("cpu"), lambda _a, _b, loss, _n: losses.append(loss))
+    assert np.isfinite(losses).all()
+    still = [key for key, _ in network.named_parameters() if torch.equal(before[key], network.state_dict()[key])]
+    assert not still, "no gradient reaches these"
 
 
-def test_loss_counts_mask_and_edge_head() -> None:
-    mask = torch.zeros(1, 16, 16, dtype=torch.long)
-    mask[:, 4:12, 4:12] = 1
-    right = nn.functional.one_hot(mask, 2).permute(0, 3, 1, 2).float() * 20 - 10
-    edges = nn.functional.max_pool2d(boundary(mask, 3)[:, None], 2)[:, 0].long()
-    right_edges = nn.functional.one_hot(edges, 2).permute(0, 3, 1, 2).float() * 20 - 10
-    assert segmentation_loss(right, mask) < 1e-3
-    assert segmentation_loss(-right, mask) > 1
-    assert segmentation_loss((right, right_edges), mask) < 1e-3
-    assert segmentation_loss((right, -right_edges), mask) > 1
+def test_video_begins_with_the_image_networks_weights(tmp_path: Path) -> None:
+    plan = PLANS["rcrnet-video"]
+    trained = build_network(PLANS["rcrnet"].loaded)
+    torch.save(trained.state_dict(), tmp_path / "rcrnet.pt")
+    network = starting_network(plan, tmp_path).eval()
+    image, prior = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        found, expected = network(image, prior), trained.eval()(image)
+    assert torch.allclose(found[0], expected[0], atol=1e-5), "a new channel starts without influence"
+
+
+def test_a_missing_start_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"rcrnet-video begins with the weights of rcrnet"):
+        starting_network(PLANS["rcrnet-video"], tmp_path)
+
+
+def test_the_first_frame_of_a_video_has_an_empty_prior() -> None:
+    seen = []
+
+    class Video(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.anchor = nn.Parameter(torch.zeros(1))
+
+        def forward(self, image: Tensor, prior: Tensor) -> Tensor:
+            seen.append((tuple(prior.shape), float(prior.abs().sum())))
+            return torch.zeros(1, 2, *image.shape[2:])
+
+    predict(Video(), PLANS["rcrnet-video"], np.zeros((8, 8, 3), np.uint8))
+    assert seen == [((1, 1, 8, 8), 0.0)]
 
 
 def test_sinet_sees_what_its_authors_network_saw(shared_cases: Path) -> None:
@@ -146,11 +182,11 @@ def test_iou_of_two_empty_masks_is_one() -> None:
 
 
 def test_portraits_are_rendered_once(tmp_path: Path) -> None:
-    first = render(range(3), tmp_path)
+    first = render(range(3), tmp_path, 64)
     (made,) = tmp_path.iterdir()
     written = made.stat().st_mtime_ns
-    again = render(range(3), tmp_path)
-    assert first.shape == (3, IMAGE_SIZE, IMAGE_SIZE, 4)
+    again = render(range(3), tmp_path, 64)
+    assert first.shape == (3, 64, 64, 4)
     assert np.array_equal(first, again)
     assert made.stat().st_mtime_ns == written
 
@@ -158,12 +194,22 @@ def test_portraits_are_rendered_once(tmp_path: Path) -> None:
 def test_manifest_keeps_the_other_entries(tmp_path: Path) -> None:
     path = tmp_path / "manifest.toml"
     entry = Entry(
-        network="one", sha256="ab", generator_version=1, train_seeds=(0, 9), held_out_seeds=(10, 12), seed=1,
-        command="python -m deploykit.training", torch_version="2", held_out_foreground_iou=0.95123,
-        held_out_two_class_miou=0.96, photo_ious={"astronaut": 0.9},
-    )  # fmt: skip
+        recipe="one",
+        sha256="ab",
+        generator_version=1,
+        train_seeds=(0, 9),
+        held_out_seeds=(10, 12),
+        seed=1,
+        loss="CE",
+        command="python -m deploykit.training",
+        torch_version="2",
+        input_size=(224, 224),
+        held_out_foreground_iou=0.95123,
+        held_out_two_class_miou=0.96,
+        photo_ious={"astronaut": 0.9},
+    )
     update_manifest(path, entry)
-    update_manifest(path, dataclasses.replace(entry, network="two", photo_ious={}))
+    update_manifest(path, dataclasses.replace(entry, recipe="two", photo_ious={}))
     update_manifest(path, dataclasses.replace(entry, sha256="cd"))
     found = read_manifest(path)
     assert sorted(found) == ["one.pt", "two.pt"]
@@ -172,15 +218,3 @@ def test_manifest_keeps_the_other_entries(tmp_path: Path) -> None:
     assert found["one.pt"]["train_seeds"] == [0, 9]
     assert found["one.pt"]["photo_ious"] == {"astronaut": 0.9}
     assert found["two.pt"]["photo_ious"] == {}
-
-
-@pytest.mark.parametrize("name", sorted(PLANS))
-def test_training_sees_what_the_recipe_says(name):
-    """A checkpoint trained with another preprocessing than its recipe's would be wrong on every photo."""
-    from deploykit.recipe import load_recipe
-
-    plan = PLANS[name]
-    (image,) = load_recipe(name).file.inputs
-    assert image.color_order is plan.color
-    assert image.mean == pytest.approx(plan.mean, rel=1e-9)
-    assert [1 / value for value in image.scale] == pytest.approx(plan.std, rel=1e-9)

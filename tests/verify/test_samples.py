@@ -10,9 +10,10 @@ import pytest
 
 from deploykit.errors import ImageError
 from deploykit.images.preprocess import normalise
+from deploykit.images.synthetic import synthesize
 from deploykit.recipe import recipe_from_table
 from deploykit.records import TensorRecord
-from deploykit.verify.samples import draw_samples, feed, picture_sample
+from deploykit.verify.samples import PORTRAIT_SEED, draw_samples, feed, picture_sample, read_back
 from deploykit.vocab import ColorOrder, Layout
 
 TABLE = tomllib.loads("""
@@ -90,6 +91,29 @@ def test_noise_covers_all_pixel_values_and_the_range_of_a_tensor(recipe):
     assert 0.2 < prior.max() <= 0.5
 
 
+def test_an_input_with_feedback_holds_what_the_frame_before_would_give(tmp_path):
+    prior = {**TABLE["inputs"][1], "shape": [1, 1, 16, 24], "value_range": [0.0, 1.0]}
+    prior["feedback"] = {"output": "scores", "class_name": "person", "first": 0.25}
+    scores = {**TABLE["outputs"][0], "classes": ["background", "person"]}
+    table = {**TABLE, "inputs": [TABLE["inputs"][0], prior], "outputs": [scores]}
+    recipe = recipe_from_table(table, tmp_path / "two.toml")
+    cv2.imwrite(str(tmp_path / "me.png"), np.full((30, 30, 3), 9, dtype=np.uint8))
+    noise, *portraits, photo = draw_samples(recipe, [tmp_path / "me.png"], noise=1, portraits=2)
+    assert 0.4 < np.mean(noise.tensors["prior"]) < 0.6
+    assert np.std(noise.tensors["prior"]) > 0.2
+    for index, sample in enumerate(portraits):
+        person = cv2.resize(synthesize(PORTRAIT_SEED + index, 64).mask, (24, 16), interpolation=cv2.INTER_AREA) > 0
+        before = sample.tensors["prior"][0, 0] > 0.5
+        assert (person & before).sum() / (person | before).sum() > 0.7
+    assert not same(*portraits)
+    assert (photo.tensors["prior"] == 0.25).all()
+    pixels = np.full((5, 5, 3), 7, dtype=np.uint8)
+    assert (picture_sample(recipe, pixels).tensors["prior"] == 0.25).all()
+    given = picture_sample(recipe, pixels, {"prior": np.ones((1, 1, 16, 24), np.float32)})
+    assert (given.tensors["prior"] == 1).all()
+    assert np.array_equal(given.tensors["image"], picture_sample(recipe, pixels).tensors["image"])
+
+
 def test_a_network_without_images_has_no_pictures(tmp_path):
     recipe = recipe_from_table({**TABLE, "inputs": [{**TABLE["inputs"][1], "shape": [1, 7]}]}, tmp_path)
     samples = draw_samples(recipe, noise=1, portraits=1)
@@ -153,3 +177,13 @@ def test_a_vector_has_no_layout(tmp_path):
     recipe = recipe_from_table({**TABLE, "inputs": [{**TABLE["inputs"][1], "shape": [1, 7]}]}, tmp_path)
     (sample,) = draw_samples(recipe, noise=1, portraits=0)
     assert feed(sample, [record("prior", (1, 7), layout=Layout.NHWC)], recipe)["prior"].shape == (1, 7)
+
+
+def test_what_a_file_gives_is_read_back_in_the_layout_of_the_network():
+    scores, vector = np.arange(24.0).reshape(1, 2, 3, 4), np.arange(7.0)[None]
+    outputs = {"scores": scores.transpose(0, 2, 3, 1), "vector": vector}
+    records = [record("scores", (1, 3, 4, 2), layout=Layout.NHWC), record("vector", (1, 7), layout=Layout.NHWC)]
+    found = read_back(outputs, records)
+    assert np.array_equal(found["scores"], scores)
+    assert np.array_equal(found["vector"], vector)
+    assert np.array_equal(read_back({"scores": scores}, [record("scores", scores.shape)])["scores"], scores)

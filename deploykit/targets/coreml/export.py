@@ -14,6 +14,7 @@ import numpy as np
 from deploykit.errors import TargetError
 from deploykit.recipe import Input
 from deploykit.targets.base import ExportRequest, refused_by_converter
+from deploykit.targets.coreml.precision import half_precision
 from deploykit.targets.exported import exported_program
 from deploykit.vocab import ColorOrder, InputKind, Precision
 
@@ -36,7 +37,7 @@ def write(request: ExportRequest, path: Path) -> None:
             inputs=[_input_type(item, plan.input_kind) for item in recipe.file.inputs],
             outputs=[ct.TensorType(name=name, dtype=np.float32) for name in request.graph.outputs],
             minimum_deployment_target=ct.target[plan.minimum_os],
-            compute_precision=ct.precision.FLOAT16 if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
+            compute_precision=half_precision() if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
             skip_model_load=True,
         )
     except Exception as error:

@@ -38,20 +38,12 @@ def write(request: ExportRequest, path: Path) -> None:
     if not equal:
         raise RuntimeError("onnxsim changed the results of the model")
     if plan.precision is Precision.FP16:
-        model = _half(model)
+        from deploykit.targets.onnx.precision import half_precision
+
+        model = half_precision(model)
     _clean(model, request)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
-    # The casts of inputs and outputs are appended at the end, behind the nodes that read them.
-    half.topological_sort()
-    return half.model
 
 
 def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:

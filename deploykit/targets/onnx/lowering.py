@@ -1,7 +1,8 @@
-"""The exact rewrites that ONNX wants on the graph: none is needed, the exporter takes every captured form."""
+"""The exact rewrites that ONNX wants on the graph."""
 
 from __future__ import annotations
 
 from deploykit.graph.graph import Pass
+from deploykit.graph.passes.adaptive_pooling import adaptive_pooling
 
-PASSES: tuple[Pass, ...] = ()
+PASSES: tuple[Pass, ...] = (adaptive_pooling,)

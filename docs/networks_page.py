@@ -1,0 +1,96 @@
+"""docs/networks.md: the bundled networks as measured here beside the figures that their papers print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from deploykit.papers.compare import Comparison, Line, compare
+from deploykit.papers.figures import load_papers
+
+RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "networks.json"
+INTRODUCTION = """
+Made by `python benchmarks/networks.py`, which verifies every bundled checkpoint, exports it to every target in fp32
+and fp16 and evaluates checkpoint and files on the same held-out **synthetic** portraits. These scores compare our own
+files with each other. They cannot be compared with a paper's: the papers' data sets are photos and are not at hand.
+"""
+STATED = """
+What the papers print, in the convention that reproduces it ([`deploykit papers`](commands.md) has every row, with
+devices and speeds). `macs` counts 1 for each multiply-accumulate of convolutions, transposed ones and linear layers.
+"""
+
+
+def page(made: str) -> str:
+    """Return the page."""
+    networks = json.loads(RECORD.read_text(encoding="utf-8"))["body"] if RECORD.exists() else []
+    parts = [made, "# Networks", INTRODUCTION]
+    parts += ["| network | input | parameters | deployed | M `macs` | portrait IoU | two-class mIoU | samples |"]
+    parts += ["|---|---|---|---|---|---|---|---|"]
+    parts += [_network(one) for one in networks]
+    parts += ["", "## Files", "", "Two-class mIoU of each file on the same portraits, and its size.", ""]
+    parts += ["| network | checkpoint | " + " | ".join(_kinds(networks)) + " |"]
+    parts += ["|---" * (2 + len(_kinds(networks))) + "|"]
+    parts += [_files(one, _kinds(networks)) for one in networks]
+    parts += ["", "## Stated and measured", STATED]
+    parts += [
+        "| network | figure | stated | measured | deviation | where | counted as |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for comparison in compare(load_papers(), None):
+        parts += list(_stated(comparison))
+    return "\n".join([*parts, ""])
+
+
+def _network(one: dict[str, Any]) -> str:
+    height, width = one["input_size"]
+    cells = (
+        one["recipe"],
+        f"{height}x{width}",
+        f"{one['parameters']:,}",
+        f"{one['deployed_parameters']:,}",
+        f"{one['macs']['macs'] / 1e6:.1f}",
+        f"{one['portrait_iou']:.4f}",
+        f"{one['two_class_miou']:.4f}",
+        str(one["samples"]),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _kinds(networks: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(f"{file['target']} {file['precision']}" for one in networks for file in one["files"]))
+
+
+def _files(one: dict[str, Any], kinds: Sequence[str]) -> str:
+    found = {f"{file['target']} {file['precision']}": file for file in one["files"]}
+    cells = [one["recipe"], f"{one['two_class_miou']:.4f}"]
+    for kind in kinds:
+        file = found.get(kind)
+        cells.append("-" if file is None else f"{file['two_class_miou']:.4f}, {file['size_bytes'] / 1000:.0f} kB")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _stated(comparison: Comparison) -> Iterator[str]:
+    for line in comparison.lines:
+        if line.figure in ("params_millions", "flops_giga"):
+            counted = line.convention or "parameters"
+            form = "folded and merged" if line.merged else "training form"
+            cells = (
+                line.recipe,
+                {"params_millions": "parameters, M", "flops_giga": "cost, G"}[line.figure],
+                _number(line.stated),
+                _number(line.measured),
+                "-" if line.deviation_percent is None else f"{line.deviation_percent:+.1f} %",
+                "; ".join(f"{place.paper}, {place.place}" for place in line.places) or "not stated",
+                f"{counted}{_at(line)}, {form} with {', '.join(line.outputs)}",
+            )
+            yield "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _at(line: Line) -> str:
+    return "" if line.input_size is None else f" at {line.input_size[0]}x{line.input_size[1]}"
