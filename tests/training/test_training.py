@@ -71,6 +71,16 @@ def test_training_learns_and_is_decided_by_its_seed(plan: TrainingPlan, squares:
     assert score(network, plan, squares).foreground_iou > 0.9
 
 
+def test_polishing_goes_on_from_the_averaged_weights(plan: TrainingPlan, squares: np.ndarray) -> None:
+    short = dataclasses.replace(plan, phases=(Phase(32, 3, batch=2),), restarts=True)
+    polished = dataclasses.replace(short, polish=((Phase(32, 1, batch=2),), (Phase(48, 2, batch=2),)))
+    first, losses = run(short, squares)
+    last, more = run(polished, squares)
+    assert (len(losses), len(more)) == (1, 3), "each stage reports at its end"
+    assert more[0] == losses[0]
+    assert not torch.equal(first["mask.weight"], last["mask.weight"])
+
+
 def test_untrained_network_scores_badly(plan: TrainingPlan, squares: np.ndarray) -> None:
     torch.manual_seed(0)
     assert score(Small().eval(), plan, squares).foreground_iou < 0.9
@@ -103,7 +113,7 @@ def test_each_phase_takes_the_smallest_portraits_that_are_large_enough(
 
 @pytest.mark.parametrize("name", sorted(PLANS))
 def test_every_network_takes_a_training_step_with_its_own_loss(name: str, squares: np.ndarray) -> None:
-    plan = dataclasses.replace(PLANS[name], phases=(Phase(64, 2, batch=2),))
+    plan = dataclasses.replace(PLANS[name], phases=(Phase(64, 2, batch=2),), polish=())
     network = build_network(plan.loaded)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     losses: list[float] = []
