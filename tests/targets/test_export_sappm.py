@@ -44,8 +44,8 @@ def settle(network: nn.Module, samples: tuple[Sample, ...], seed: int = 0) -> No
         # A flow of several pixels, so that warping matters, and logits that differ.
         network.decode_head.fuse4.flow_make.weight *= 8
         network.decode_head.conv_seg.weight *= 4
-        for sample in samples:
-            network.train()(*(torch.from_numpy(value) for value in sample.tensors.values()))
+        # One batch: the pool to 1x1 leaves a single image without a variance.
+        network.train()(torch.cat([torch.from_numpy(sample.tensors["image"]) for sample in samples]))
     network.eval()
     for norm in norms:
         norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn(norm.num_features, generator=generator)
