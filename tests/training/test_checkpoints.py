@@ -19,7 +19,8 @@ from deploykit.training.plan import PLANS, TRAIN_SEEDS
 from deploykit.training.score import score
 
 FOLDER = Path(__file__).resolve().parents[2] / "checkpoints"
-LEAST_ON_A_FEW = 0.93
+# So much may the mean over the first eight held-out portraits lie below that over all, which the manifest states.
+LESS_ON_A_FEW = 0.03
 LEAST_STATED = 0.95
 
 # What a paper calls mean IoU: the mean over images of the portrait's (PortraitNet, equation 10), or over both classes.
@@ -33,6 +34,11 @@ each_network = pytest.mark.parametrize("name", sorted(PLANS))
 def drawn(size: int) -> np.ndarray:
     found = [synthesize(seed, size) for seed in HELD_OUT_SEEDS[:8]]
     return np.stack([np.dstack([portrait.image, portrait.mask]) for portrait in found])
+
+
+def least_on_a_few(name: str) -> float:
+    stated: float = read_manifest(FOLDER / "manifest.toml")[f"{name}.pt"]["held_out_foreground_iou"]
+    return stated - LESS_ON_A_FEW
 
 
 def load(name: str) -> nn.Module:
@@ -70,7 +76,7 @@ def test_a_checkpoint_holds_plain_finite_float32_tensors(name: str) -> None:
 @each_network
 def test_held_out_portraits_are_cut_out_well(name: str) -> None:
     plan = PLANS[name]
-    assert score(load(name), plan, drawn(plan.image.height)).foreground_iou >= LEAST_ON_A_FEW
+    assert score(load(name), plan, drawn(plan.image.height)).foreground_iou >= least_on_a_few(name)
 
 
 @each_network
@@ -79,7 +85,7 @@ def test_a_damaged_checkpoint_cuts_out_badly(name: str) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.zero_()
-    assert score(network, plan, drawn(plan.image.height)).foreground_iou < LEAST_ON_A_FEW
+    assert score(network, plan, drawn(plan.image.height)).foreground_iou < least_on_a_few(name)
 
 
 def test_all_checkpoints_together_stay_small() -> None:
