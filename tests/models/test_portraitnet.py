@@ -153,6 +153,7 @@ def test_one_key_off_does_not_load(shared_cases, tmp_path, change, message):
     ("name", "arguments"),
     [
         ("portraitnet-bilinear", {"decoder": "bilinear"}),
+        ("portraitnet-no-edge", {"edge_head": False}),
         ("portraitnet-video", {"edge_head": False, "prior": True}),
     ],
 )

@@ -25,7 +25,7 @@ from deploykit.vocab import InputKind, Layout, Precision, Target
 pytestmark = pytest.mark.xdist_group("portraitnet")
 
 FULL = pytest.mark.full
-RECIPES = ("portraitnet", "portraitnet-bilinear", "portraitnet-video")
+RECIPES = ("portraitnet", "portraitnet-bilinear", "portraitnet-no-edge", "portraitnet-video")
 SMALL, WHOLE = 64, 224
 TOUCHED = "transit4.block.2"
 

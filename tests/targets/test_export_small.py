@@ -149,6 +149,12 @@ def test_the_same_bytes_twice(case, plain, target, tmp_path):
     assert replace(second, path=first.path) == first
 
 
+def test_no_file_holds_the_day_it_was_made(plain):
+    for target in Target:
+        whole = b"".join(tree(plain(target).path.parent).values())
+        assert b"conversion_date" not in whole
+
+
 def test_the_same_bytes_in_another_process(case, plain, tmp_path):
     code = "import sys; from deploykit import api; api.export(sys.argv[1], output_dir=sys.argv[2])"
     command = [sys.executable, "-W", "ignore", "-c", code, str(case().recipe), str(tmp_path)]

@@ -22,6 +22,7 @@ _MODEL = "Data/com.apple.CoreML/model.mlmodel"
 _PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
 _PREVIEW_PARAMETERS = "com.apple.coreml.model.preview.parameters"
 _LABELS = "classes"
+_CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
 
 def write(request: ExportRequest, path: Path) -> None:
@@ -101,6 +102,7 @@ def _make_reproducible(path: Path) -> None:
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     specification = ct.proto.Model_pb2.Model()
     specification.ParseFromString((path / _MODEL).read_bytes())
+    specification.description.metadata.userDefined.pop(_CONVERSION_DATE, None)
     (path / _MODEL).write_bytes(specification.SerializeToString(deterministic=True))
     (path / _MODEL).chmod(0o644)
     manifest = json.loads((path / "Manifest.json").read_text())
