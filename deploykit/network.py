@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from deploykit.errors import CheckpointError, NotFiniteError, RecipeError
 from deploykit.factory_import import import_from, searching
 from deploykit.models.table import MODELS
 from deploykit.recipe import Recipe, bundled_recipes, load_recipe
+
+# Above this share of equal shapes, a checkpoint is compared by name with a network.
+NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -150,37 +154,49 @@ def recognise(checkpoint: Checkpoint) -> Recipe:
 
     Raises CheckpointError, saying how near each known network came, where none fits.
     """
-    distances = []
-    found = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
+    found = _shapes(checkpoint.tensors)
+    distances: list[tuple[float, str, str]] = []
     for name in bundled_recipes():
         recipe = load_recipe(name)
         # Shapes need no values, and a key map changes names alone: most networks are ruled out without being made.
         with torch.device("meta"):
-            expected = {key: tuple(value.shape) for key, value in build_network(recipe).state_dict().items()}
-        if _sorted_shapes(expected) == _sorted_shapes(found):
+            expected = _shapes(build_network(recipe).state_dict())
+        likeness = (expected & found).total() / max(expected.total(), found.total())
+        refused = ""
+        if likeness > NEARLY_ALL:
             section = recipe.file.checkpoint
             try:
                 load_into(build_network(recipe), checkpoint, section.key_map if section else {})
             except NotFiniteError:
                 raise
-            except CheckpointError:
-                pass
+            except CheckpointError as error:
+                refused = error.found or error.message
             else:
                 return recipe
-        distances.append(f"{name} shares {len(expected.keys() & found.keys())} of its {len(expected)} keys")
+        distances.append((likeness, name, refused))
+    likeness, nearest, refused = max(distances)
     first = ", ".join(list(checkpoint.tensors)[:3])
+    if refused:
+        raise CheckpointError(
+            f"The checkpoint belongs to no network that deploykit knows; {nearest} is near.",
+            where=str(checkpoint.path),
+            found=f"compared with {nearest}: {refused}",
+            expected="exactly the keys and shapes of a bundled network",
+            next_step=f"if it is {nearest}, save all its tensors under its names, or give a recipe with a key_map; "
+            "else write a recipe of its own, as the README shows",
+        )
     raise CheckpointError(
         "The checkpoint belongs to no network that deploykit knows.",
         where=str(checkpoint.path),
-        found=f"{len(checkpoint.tensors)} tensors ({first}, ...); " + "; ".join(distances),
+        found=f"{len(checkpoint.tensors)} tensors ({first}, ...); nearest by shapes is {nearest}, {likeness:.0%} alike",
         expected="the keys and shapes of a bundled network",
         next_step='write a recipe with factory = "package.module:factory", as the README shows',
     )
 
 
-def _sorted_shapes(tensors: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return the shapes without those of the counters (no dimension), which a checkpoint may lack."""
-    return sorted(shape for shape in tensors.values() if shape)
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> Counter[tuple[int, ...]]:
+    """Return how often each shape occurs, but for the counters (no dimension), which a checkpoint may lack."""
+    return Counter(tuple(value.shape) for value in tensors.values() if value.ndim)
 
 
 def recipe_for(name: str | Path | None, checkpoint: Path | None, default: str | Path, key: str | None = None) -> Recipe:

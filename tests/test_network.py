@@ -311,7 +311,17 @@ def test_the_real_checkpoint_is_recognised(shared_cases):
 def test_a_foreign_checkpoint_is_never_taken_for_the_default(checkpoint):
     with pytest.raises(CheckpointError, match="belongs to no network") as caught:
         recipe_for(None, checkpoint, "sinet")
-    assert "sinet shares 0 of its" in caught.value.found
+    assert "nearest by shapes is" in caught.value.found
+
+
+def test_one_missing_tensor_is_named_with_the_network_that_is_near(tmp_path):
+    state = torch.load(load_recipe("rcrnet").checkpoint_path(), weights_only=True)
+    lost = "encoder.3.rcr2.conv1.1.running_mean"
+    del state[lost]
+    torch.save(state, tmp_path / "lost.pth")
+    with pytest.raises(CheckpointError, match="rcrnet is near") as caught:
+        recipe_for(None, tmp_path / "lost.pth", "sinet")
+    assert f"1 missing: {lost}" in caught.value.found
 
 
 def test_a_named_recipe_comes_first_and_the_default_last(checkpoint):

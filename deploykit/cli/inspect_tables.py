@@ -138,15 +138,15 @@ def _role(kind: Kind, convention: Convention) -> str:
 
 
 def _passes(reports: Sequence[PassReport]) -> Table:
-    table = _table("pass", "places", "what was done, what was left alone and why", right=("places",))
+    table = _table("pass", "done", "left alone", "what was done, or why not", right=("done", "left alone"))
     for report in reports:
         # Details go on with numbers of the single place.
         done = Counter(fired.detail.partition(",")[0] for fired in report.fired)
-        rows = [(count, detail) for detail, count in done.most_common()]
+        rows: list[tuple[object, object, str]] = [(count, "", detail) for detail, count in done.most_common()]
         for reason, count in sorted(report.reasons().items(), key=lambda item: -item[1]):
-            rows.append((count, f"left alone: {reason} ({_places(report, reason)})"))
-        for index, (count, text) in enumerate(rows or [(0, "nothing to do")]):
-            _row(table, "" if index else report.name, count, text)
+            rows.append(("", count, f"{reason} ({_places(report, reason)})"))
+        for index, row in enumerate(rows or [(0, "", "nothing to do")]):
+            _row(table, "" if index else report.name, *row)
         table.add_section()
     return table
 

@@ -106,6 +106,7 @@ def _files(one: Named, key: str | None) -> list[Subject]:
         expected="a bundled recipe ("
         + ", ".join(bundled_recipes())
         + "), a .toml file, a checkpoint, an exported file, or a folder of those",
+        next_step="list the recipes with: deploykit recipes",
     )
 
 

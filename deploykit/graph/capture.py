@@ -55,10 +55,10 @@ def capture(
         except Exception as error:
             raise CaptureError(
                 "The network cannot be captured as a graph.",
-                where=type(network).__name__,
+                where=f"{type(network).__name__}, with inputs "
+                + ", ".join("x".join(str(side) for side in example.shape) for example in examples),
                 found=_first_lines(error),
-                expected="a forward that torch.export can follow with these input shapes: "
-                + ", ".join(str(tuple(example.shape)) for example in examples),
+                expected="a forward that torch.export can follow with these input shapes",
                 next_step=_way_out(network),
             ) from error
     assert isinstance(module, fx.GraphModule)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +24,14 @@ _FILTERS = {
     "bicubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
 }
+_SIGNATURES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*": "TIFF",
+    b"MM\0*": "TIFF",
+}
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -38,17 +48,38 @@ def read_image(path: Path) -> Pixels:
     except OSError as error:
         raise ImageError("The image cannot be read.", where=str(path), found=error.strerror) from error
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        with _without_warnings():
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     except cv2.error:
         image = None
     if image is None:
         raise ImageError(
             "The image cannot be decoded.",
             where=str(path),
-            found=f"{encoded.size} bytes that OpenCV does not recognise",
+            found=_undecodable(encoded.tobytes()),
             expected="PNG, JPEG, BMP, WebP or TIFF",
         )
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep what OpenCV says about a damaged file from stderr: the error says it."""
+    before = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
+def _undecodable(content: bytes) -> str:
+    if not content:
+        return "an empty file"
+    kind = next((name for first, name in _SIGNATURES.items() if content.startswith(first)), None)
+    if kind is None:
+        return f"{len(content)} bytes of no image format that OpenCV knows"
+    return f"{len(content)} bytes that begin as {kind} and are cut off or damaged"
 
 
 def image_paths(folder: Path) -> tuple[Path, ...]:
@@ -85,8 +116,8 @@ def resize_pixels(image: Pixels, spec: Input) -> Pixels:
     return np.ascontiguousarray(ordered)
 
 
-def normalise(pixels: Pixels, spec: Input) -> FloatArray:
-    """Return the network's input (1, 3, H, W) for ``pixels`` (H, W, 3) in the input's colour order."""
+def normalise(pixels: Pixels | NDArray[np.floating], spec: Input) -> FloatArray:
+    """Return the network's input (1, 3, H, W) for ``pixels`` (H, W, 3), 0 to 255, in the input's colour order."""
     mean = np.asarray(spec.mean, dtype=np.float64)
     scale = np.asarray(spec.scale, dtype=np.float64)
     values = (pixels.astype(np.float64) - mean) * scale

@@ -102,4 +102,5 @@ def _require_checkpoint(path: Path) -> None:
             found=error.found,
             expected="a recipe (.toml), a checkpoint (.pth, .pt, .ckpt, .safetensors), or a file ending in "
             + ", ".join(row.suffix for row in TARGETS.values()),
+            next_step="name the checkpoint or the exported file itself",
         ) from error

@@ -81,6 +81,7 @@ PLANS = {
         TrainingPlan(
             recipe="sinet",
             phases=(Phase(96, 1600), Phase(160, 500), Phase(224, 450)),
+            polish=((Phase(224, 350),),),
             peak_rate=4e-3,
             weight_decay=1e-4,
             seed=1,

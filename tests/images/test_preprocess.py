@@ -223,14 +223,23 @@ def test_the_rotation_flag_of_a_camera_is_applied(tmp_path, orientation, turn):
     assert (np.abs(read[4::8, 4::8].astype(int) - wanted[4::8, 4::8]) < 60).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
-def test_a_file_that_is_no_image_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "an empty file"),
+        (b"no image at all", "15 bytes of no image format"),
+        (b"\x89PNG\r\n\x1a\n", "8 bytes that begin as PNG and are cut off"),
+        (b"\xff\xd8\xff\xe0", "4 bytes that begin as JPEG and are cut off"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused(tmp_path, capfd, content, found):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match="cannot be decoded") as caught:
         read_image(path)
     assert caught.value.where == str(path)
-    assert caught.value.found.startswith(f"{len(content)} bytes")
+    assert caught.value.found.startswith(found)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
