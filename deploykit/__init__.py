@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         run,
         run_sequence,
         simplify,
+        verify_artifact,
         verify_reparam,
     )
 
@@ -36,6 +37,7 @@ __all__ = [
     "run",
     "run_sequence",
     "simplify",
+    "verify_artifact",
     "verify_reparam",
 ]
 

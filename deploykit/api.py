@@ -21,6 +21,7 @@ from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe
 from deploykit.records import Artifact, Verification
 from deploykit.targets.base import Array, Runtime
 from deploykit.targets.table import part, target_of
+from deploykit.verification import verify as verify_artifact
 from deploykit.verify.feedback import first_feedback, next_feedback
 from deploykit.verify.reparam import deploy_graph, training_graph
 from deploykit.verify.reparam import verify_reparam as verify_network
@@ -37,6 +38,7 @@ __all__ = [
     "run",
     "run_sequence",
     "simplify",
+    "verify_artifact",
     "verify_reparam",
 ]
 

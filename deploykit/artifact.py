@@ -27,6 +27,7 @@ from deploykit.records import (
     Tolerance,
     versioned,
 )
+from deploykit.seal import sealed
 from deploykit.targets.table import TARGETS
 from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
 
@@ -121,10 +122,17 @@ def _replace(new: Path, folder: Path) -> None:
 
 
 def write_manifest(artifact: Artifact, folder: Path) -> None:
-    """Write ``artifact`` as the manifest of ``folder``; its path is kept relative, so that the folder can move."""
+    """Write ``artifact`` as the sealed manifest of ``folder``; its path is relative, so that the folder can move."""
     record = versioned(_KIND, artifact)
     record["body"]["path"] = artifact.path.name
-    (folder / MANIFEST).write_text(json.dumps(record, indent=2, sort_keys=True) + os.linesep, "utf-8")
+    temporary = folder / f".{MANIFEST}.partial"
+    temporary.write_bytes(rendered_manifest(sealed(record)))
+    temporary.replace(folder / MANIFEST)
+
+
+def rendered_manifest(record: dict[str, Any]) -> bytes:
+    """Return the bytes of a manifest: one record has one spelling, so that every changed byte shows."""
+    return (json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -132,7 +140,7 @@ def read_artifact(path: Path) -> Artifact:
 
     Raises ArtifactError where there is none, it is of another version, or it is damaged.
     """
-    manifest = _manifest_of(path)
+    manifest = manifest_of(path)
     try:
         record = json.loads(manifest.read_text("utf-8"))
         if record["kind"] != _KIND or record["deploykit"] != RECORD_VERSION:
@@ -154,7 +162,8 @@ def read_artifact(path: Path) -> Artifact:
         ) from error
 
 
-def _manifest_of(path: Path) -> Path:
+def manifest_of(path: Path) -> Path:
+    """Return the manifest at, in, or beside ``path``. Raises ArtifactError where there is none."""
     for candidate in (path, path / MANIFEST, path.parent / MANIFEST):
         if candidate.name == MANIFEST and not _in_package(candidate) and candidate.is_file():
             return candidate
@@ -163,6 +172,7 @@ def _manifest_of(path: Path) -> Path:
         where=str(path),
         found="nothing" if not path.exists() else "no manifest.json in it or beside it",
         expected="an artifact that deploykit export wrote",
+        next_step="give one of the paths that deploykit export printed; deploykit export writes them",
     )
 
 
@@ -173,7 +183,9 @@ def _in_package(manifest: Path) -> bool:
 
 def find_artifacts(folder: Path) -> tuple[Artifact, ...]:
     """Return every artifact below ``folder`` in order of path; an empty tuple where there is none."""
-    manifests = sorted(folder.glob(f"**/{MANIFEST}")) if folder.is_dir() else []
+    # A glob would fail on a folder that somebody removes meanwhile.
+    walked = os.walk(folder, onerror=lambda error: None) if folder.is_dir() else ()
+    manifests = sorted(Path(place) / MANIFEST for place, _, names in walked if MANIFEST in names)
     return tuple(
         read_artifact(path) for path in manifests if not (path.parent.name.startswith(".") or _in_package(path))
     )
@@ -195,7 +207,7 @@ def require_unchanged(artifact: Artifact) -> Artifact:
             where=str(artifact.path),
             found="changed, missing or added: " + ", ".join(changed),
             expected=f"the files of {MANIFEST} beside it",
-            next_step="export again, or take the manifest away to use the file as it is",
+            next_step="export again",
         )
     return artifact
 
@@ -212,6 +224,8 @@ def _artifact(body: dict[str, Any], folder: Path) -> Artifact:
             "passes": tuple(_pass(item) for item in body["passes"]),
             "comparisons": tuple(_comparison(item) for item in body["comparisons"]),
             "lint": tuple(body["lint"]),
+            "certificate": FileHash(**body["certificate"]) if body.get("certificate") else None,
+            "measurements": tuple(FileHash(**item) for item in body.get("measurements", ())),
         }
     )
 

@@ -106,6 +106,8 @@ def _target(row: TargetRow, system: str, tested: Mapping[str, str]) -> TargetSta
         return TargetState(row.target, False, packages, "none", False, reason, row.install_command())
     if row.target is Target.COREML:
         return _core_ml(packages, system)
+    if row.target is Target.COREAI:
+        return _core_ai(packages)
     return TargetState(row.target, True, packages, f"{row.runtime} (CPU)", True)
 
 
@@ -120,6 +122,17 @@ def _core_ml(packages: tuple[PackageState, ...], system: str) -> TargetState:
         False,
         "files are written and verified here; Core ML itself, and its latency, need macOS",
         "run deploykit bench on a Mac",
+    )
+
+
+def _core_ai(packages: tuple[PackageState, ...]) -> TargetState:
+    return TargetState(
+        Target.COREAI,
+        True,
+        packages,
+        "Apple's Core AI runtime",
+        False,
+        "files are written and verified here, each in a process of its own; that says nothing about their speed",
     )
 
 

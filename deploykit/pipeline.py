@@ -12,6 +12,10 @@ import numpy as np
 import torch
 
 from deploykit.artifact import hash_files, hash_items, staged, write_manifest
+from deploykit.certificate.file import NAME as CERTIFICATE
+from deploykit.certificate.file import write_certificate
+from deploykit.certificate.make import certify
+from deploykit.certificate.records import Certificate
 from deploykit.chatter import contained
 from deploykit.errors import TargetError, VerificationError
 from deploykit.graph.capture import active_in_training, weights
@@ -75,14 +79,18 @@ def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> Expor
 
 
 def options_for(target: Target, options: ExportOptions, *, alone: bool) -> ExportOptions:
-    """Return ``options`` for one of several targets: opset and minimum OS go only to the targets that have them."""
+    """Return ``options`` for one of several targets: opset and minimum OS go only to the targets that have them.
+
+    A minimum OS that only another target has is not for this one; one that nobody has stays, and is refused.
+    """
     row = TARGETS[target]
     if alone:
         return options
+    systems = {name for other in TARGETS.values() for name in other.minimum_os if name not in row.minimum_os}
     return replace(
         options,
         opset=options.opset if row.opsets else None,
-        minimum_os=options.minimum_os if row.minimum_os else None,
+        minimum_os=options.minimum_os if row.minimum_os and options.minimum_os not in systems else None,
     )
 
 
@@ -93,19 +101,30 @@ def _lowering(target: Target) -> tuple[Callable[[Graph], Graph], ...]:
 
 def lower(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
     """Return ``deploy`` (float64) as the graph that ``plan`` writes: preprocessing, rounding, target rewrites."""
-    graph = deploy
-    if plan.input_kind is InputKind.IMAGE:
-        # Core ML's image input hands pixels over as floats.
-        pixel_dtype = "float32" if plan.target is Target.COREML else "uint8"
-        graph = build_in_preprocessing(
-            graph,
-            {
-                item.name: Normalisation(item.mean, item.scale, pixel_dtype)
-                for item in recipe.file.inputs
-                if item.kind == "image"
-            },
-        )
-    graph = round_weights(graph)
+    return _rewritten(round_weights(_with_preprocessing(deploy, recipe, plan)), plan)
+
+
+def lower_exactly(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
+    """Return what ``lower`` returns as it is before rounding: the same nodes, float64 weights and arithmetic."""
+    return _rewritten(_with_preprocessing(deploy, recipe, plan), plan)
+
+
+def _with_preprocessing(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
+    if plan.input_kind is not InputKind.IMAGE:
+        return deploy
+    # Core ML's image input hands pixels over as floats.
+    pixel_dtype = "float32" if plan.target is Target.COREML else "uint8"
+    return build_in_preprocessing(
+        deploy,
+        {
+            item.name: Normalisation(item.mean, item.scale, pixel_dtype)
+            for item in recipe.file.inputs
+            if item.kind == "image"
+        },
+    )
+
+
+def _rewritten(graph: Graph, plan: ExportPlan) -> Graph:
     for rewrite in _lowering(plan.target):
         graph = rewrite(graph)
     return graph
@@ -142,12 +161,13 @@ def _with_color_order(record: TensorRecord, recipe: Recipe) -> TensorRecord:
 
 @dataclass(frozen=True)
 class Exporter:
-    """A network captured and simplified once, with the reference that every file is compared with."""
+    """A network captured, simplified and certified once, with the reference that every file is compared with."""
 
     network: LoadedNetwork
     deploy: Graph
     samples: tuple[Sample, ...]
     reference: tuple[Outputs, ...]
+    certificate: Certificate
 
     def write(
         self,
@@ -183,6 +203,7 @@ class Exporter:
                 outputs, name = runtime.outputs, runtime.name
             _refuse_difference(recipe, plan, comparisons)
             files = hash_files(path)
+            write_certificate(self.certificate, folder / CERTIFICATE)
             artifact = Artifact(
                 recipe=recipe.name,
                 plan=plan,
@@ -200,13 +221,17 @@ class Exporter:
                 recipe_table=recipe.file.model_dump(mode="json"),
                 lint=lint(graph, plan),
                 runtime=name,
+                certificate=hash_files(folder / CERTIFICATE)[0],
             )
             write_manifest(artifact, folder)
         return replace(artifact, path=output_dir / recipe.name / plan.folder() / path.name)
 
 
-def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporter:
-    """Return ``network`` captured, simplified and evaluated on ``samples``, ready to write files."""
+def simplified(network: LoadedNetwork) -> tuple[Graph, Graph]:
+    """Return the training graph and the deploy graph of ``network``, both in float64.
+
+    Raises VerificationError where the recipe's expected counts are missed, or training behaviour was captured.
+    """
     training = training_graph(network)
     deploy = deploy_graph(training, network.recipe)
     findings = [f"batch statistics or dropout in {module}" for module in active_in_training(training)]
@@ -218,8 +243,25 @@ def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporte
             found="; ".join(findings),
             next_step="look at deploykit verify-reparam, and correct the network or [expected]",
         )
+    return training, deploy
+
+
+def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporter:
+    """Return ``network`` captured, simplified, certified and evaluated on ``samples``, ready to write files.
+
+    Raises VerificationError where the recipe's expected counts are missed, or a block cannot be certified.
+    """
+    training, deploy = simplified(network)
     reference = reference_outputs(network.module, network.recipe, samples)
-    return Exporter(network, deploy, tuple(samples), reference)
+    certificate = certify(network, samples, training=training, deploy=deploy)
+    if not certificate.passed:
+        raise VerificationError(
+            "Folding and merging could not be certified; nothing was exported.",
+            where=str(network.recipe.path),
+            found="; ".join(certificate.faults()[:5]),
+            next_step="look at deploykit verify-reparam --certificate FILE",
+        )
+    return Exporter(network, deploy, tuple(samples), reference, certificate)
 
 
 def installed_targets() -> tuple[tuple[Target, ...], tuple[SkippedTarget, ...]]:
@@ -324,7 +366,7 @@ def export(
     """
     chosen = options or ExportOptions()
     if not targets:
-        raise TargetError("No target is installed.", expected="at least one of onnx, coreml, tflite")
+        raise TargetError("No target is installed.", expected=f"at least one of {', '.join(TARGETS)}")
     each = {target: options_for(target, chosen, alone=len(targets) == 1) for target in targets}
     for target, own in each.items():
         require(target)

@@ -113,7 +113,10 @@ class ExportPlan:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """One input or output of an artifact as its file declares it; ``color_order`` where the file says so."""
+    """One input or output of an artifact as its file declares it; ``color_order`` where the file says so.
+
+    An axis of any size is -1 in ``shape``.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -137,7 +140,8 @@ class Artifact:
 
     ``content_hash`` is canonical: it depends on the operations and weights, not on names of the machine or on
     the order in which a serialiser wrote them. ``recipe_table`` is the whole recipe, so that the file can be run and
-    judged where the recipe is not at hand.
+    judged where the recipe is not at hand. ``certificate`` is that of folding and merging and ``measurements`` are
+    records of ``bench``, files beside the artifact.
     """
 
     recipe: str
@@ -156,6 +160,8 @@ class Artifact:
     recipe_table: dict[str, Any] = field(repr=False)
     lint: tuple[str, ...] = ()
     runtime: str = ""
+    certificate: FileHash | None = None
+    measurements: tuple[FileHash, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -12,6 +12,7 @@ class Target(StrEnum):
     ONNX = "onnx"
     COREML = "coreml"
     TFLITE = "tflite"
+    COREAI = "coreai"
 
 
 class Precision(StrEnum):

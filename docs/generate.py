@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import networks_page
+import support_page
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -191,11 +192,17 @@ def networks() -> str:
     return networks_page.page(MADE)
 
 
+def support() -> str:
+    """Return the support matrix of constructs as stated and as run, and the rules of a dry run."""
+    return support_page.page(MADE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "networks.md": networks,
     "passes.md": passes,
     "recipes.md": recipes,
+    "support.md": support,
     "targets.md": targets,
 }
 

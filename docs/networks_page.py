@@ -19,11 +19,19 @@ Made by `python benchmarks/networks.py`, which verifies every bundled checkpoint
 and fp16 and evaluates checkpoint and files on the same held-out **synthetic** portraits. These scores compare our own
 files with each other. They cannot be compared with a paper's: the papers' data sets are photos and are not at hand.
 """
+FILES = """
+IoUs are those of the checkpoint on all 128 held-out portraits.
+
+## Files
+
+Two-class mIoU of each file on the first so many of these portraits, and its size. Compare along a row: few portraits
+give another mean than all 128.
+"""
 STATED = """
 What the papers print, in the convention that reproduces it ([`deploykit papers`](commands.md) has every row, with
-devices and speeds). `macs` counts 1 for each multiply-accumulate of convolutions, transposed ones, linear layers and matrix
-products. Parameters of the training form are those of the outputs named in the last column: MobileNetV3 + SAPPM has
-247,651 with the boundary head, as its paper counts, and 289,413 with the auxiliary head as well.
+devices and speeds). `macs` counts 1 for each multiply-accumulate of convolutions, transposed ones, linear layers and
+matrix products. Parameters of the training form are those of the outputs named in the last column: MobileNetV3 + SAPPM
+has 247,651 with the boundary head, as its paper counts, and 289,413 with the auxiliary head as well.
 """
 
 
@@ -35,9 +43,7 @@ def page(made: str) -> str:
     parts += ["| network | input | parameters | deployed | M `macs` | portrait IoU | two-class mIoU |"]
     parts += ["|---|---|---|---|---|---|---|"]
     parts += [_network(one, manifest[f"{one['recipe']}.pt"]) for one in networks]
-    parts += ["", "IoUs are those of the checkpoint on all 128 held-out portraits.", ""]
-    parts += ["## Files", "", "Two-class mIoU of each file on the first so many of these portraits, and its size. Compare along a row: few "
-        "portraits give another mean than all 128.", ""]
+    parts += [FILES]
     parts += ["| network | portraits | checkpoint | " + " | ".join(_kinds(networks)) + " |"]
     parts += ["|---" * (3 + len(_kinds(networks))) + "|"]
     parts += [_files(one, _kinds(networks)) for one in networks]

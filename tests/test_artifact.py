@@ -21,15 +21,15 @@ from deploykit.artifact import (
 )
 from deploykit.errors import ArtifactError
 from deploykit.records import Artifact, Comparison, ExportPlan, Fired, PassReport, Skipped, TensorRecord, Tolerance
+from deploykit.targets.table import TARGETS
 from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
 
 TOLERANCE = Tolerance("because of a reason", max_abs_error=1e-4, wrong_pixels=0)
-SUFFIXES = {Target.ONNX: ".onnx", Target.COREML: ".mlpackage", Target.TFLITE: ".tflite"}
 
 
 def make_artifact(folder: Path, target: Target = Target.ONNX) -> Artifact:
     """Write a pretended file of ``target`` with its manifest into ``folder``; return its record."""
-    path = folder / f"net{SUFFIXES[target]}"
+    path = folder / f"net{TARGETS[target].suffix}"
     folder.mkdir(parents=True)
     if target is Target.COREML:
         (path / "Data").mkdir(parents=True)

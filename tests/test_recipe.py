@@ -104,7 +104,7 @@ INVALID = [
     ("variants.0", {"name": "Phone"}, "matches"),
     ("variants.0", {"name": "a", "targets": []}, "at least one entry"),
     ("variants.0", {"name": "a", "targets": ["onnx", "onnx"]}, "each entry once"),
-    ("variants.0", {"name": "a", "targets": ["tflight"]}, "'onnx', 'coreml' or 'tflite'"),
+    ("variants.0", {"name": "a", "targets": ["tflight"]}, "'onnx', 'coreml', 'tflite' or 'coreai'"),
     ("variants.0", {"name": "a", "precision": "int8"}, "'fp32' or 'fp16'"),
     ("variants.0", {"name": "a", "layout": "NHWC"}, "'nchw' or 'nhwc'"),
     ("variants.0", {"name": "a", "size": [0, 32]}, "greater than or equal to 1"),

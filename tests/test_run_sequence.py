@@ -81,6 +81,9 @@ def said_in_the_file(path, target):
 
         written = ct.utils.load_spec(str(path)).description.metadata.userDefined
         return {key.removeprefix("deploykit."): value for key, value in written.items()}
+    if target is Target.COREAI:
+        written = json.loads((path / "metadata.json").read_text("utf-8"))["creatorDefinedMetadata"]
+        return {key.removeprefix("deploykit."): value for key, value in written.items()}
     from deploykit.targets.tflite.metadata import read_metadata
 
     return read_metadata(path)
@@ -91,6 +94,7 @@ def said_in_the_file(path, target):
     [
         pytest.param(Target.TFLITE, ExportOptions(layout=Layout.NHWC, input_kind=InputKind.IMAGE), id="nhwc image"),
         pytest.param(Target.COREML, ExportOptions(input_kind=InputKind.IMAGE), id="coreml image"),
+        pytest.param(Target.COREAI, ExportOptions(input_kind=InputKind.IMAGE), id="coreai image"),
         pytest.param(Target.ONNX, ExportOptions(input_kind=InputKind.IMAGE), id="onnx image"),
     ],
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from deploykit.records import Benchmark, Latency
@@ -30,6 +32,9 @@ def bench(
     threads: Annotated[int, typer.Option("--threads", help="Threads of every runtime.")] = 1,
     runs: Annotated[int, typer.Option("--runs", help="At least so many runs of each.")] = 50,
     seconds: Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")] = 1.0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the record beside each measured artifact and into its manifest.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record with all samples.")] = False,
 ) -> None:
     """Measure the latency of exported files on this machine, interleaved.
@@ -52,11 +57,25 @@ def bench(
             report=say,
         )
     console = stderr_console()
+    if keep:
+        kept = _keep(artifacts or (), output_dir, result)
+        console.print(f"kept beside {kept} artifact{'' if kept == 1 else 's'}", markup=False)
     console.print(_how(result, threads, runs, seconds), markup=False)
     if as_json:
         print_json(versioned("bench", _body(result)))
     else:
         stdout_console().print(_table(result))
+
+
+def _keep(paths: Sequence[Path], output_dir: Path | None, result: Benchmark) -> int:
+    """Write ``result`` beside the artifacts that it measured; return how many there are."""
+    from deploykit.latency.subjects import find_subjects
+    from deploykit.pipeline import DEFAULT_FOLDER
+    from deploykit.provenance.measurements import keep_measurements
+
+    folder = output_dir or DEFAULT_FOLDER
+    subjects = find_subjects(paths or [folder]) if paths or folder.is_dir() else ()
+    return len(keep_measurements((one.artifact for one in subjects if one.artifact), result))
 
 
 def _how(result: Benchmark, threads: int, runs: int, seconds: float) -> str:

@@ -21,6 +21,7 @@ from deploykit.cli.options import (
     VerboseOption,
     parse_size,
 )
+from deploykit.errors import EXIT_FAILED
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from deploykit.errors import DeploykitError
     from deploykit.network import LoadedNetwork
     from deploykit.pipeline import ExportOptions
+    from deploykit.preflight.records import Preflight
     from deploykit.recipe import Recipe
     from deploykit.records import Artifact, SkippedTarget
 
@@ -50,7 +52,10 @@ def export(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", metavar="TARGET", help="onnx, coreml, tflite, all; several with commas.", show_default="all"
+            "--target",
+            metavar="TARGET",
+            help="onnx, coreml, tflite, coreai, all; several with commas.",
+            show_default="all",
         ),
     ] = None,
     precision: Annotated[
@@ -72,12 +77,20 @@ def export(
     ] = None,
     opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset.", show_default="18")] = None,
     minimum_os: Annotated[
-        str | None, typer.Option("--minimum-os", help="Oldest iOS that runs the Core ML file.", show_default="iOS15")
+        str | None,
+        typer.Option(
+            "--minimum-os",
+            help="Oldest iOS that runs the Core ML or Core AI file.",
+            show_default="iOS15; Core AI iOS27",
+        ),
     ] = None,
     variant: Annotated[
         str | None, typer.Option("--variant", help="A named variant of the recipe.", show_default=False)
     ] = None,
     images: ImagesOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what each target makes of the network; convert and write nothing.")
+    ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -93,7 +106,8 @@ def export(
     from deploykit.pipeline import ExportOptions
     from deploykit.recipe import default_recipe, project_recipe
 
-    require_writable(output_dir)
+    if not dry_run:
+        require_writable(output_dir)
     photos = image_paths(images) if images else ()
     with progress("export") as say:
         say("loading the checkpoint")
@@ -116,9 +130,17 @@ def export(
             chosen = chosen.with_size(*parsed)
         asked, skipped = _targets(target, named)
         network = load(chosen, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
-        artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
+        if dry_run:
+            from deploykit.preflight.look import preflight
+
+            looked = preflight(network, asked, options, skipped=skipped, step=say)
+        else:
+            artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
     for note in network.notes:
         stderr_console().print(f"note: {note}", markup=False)
+    if dry_run:
+        _show_dry_run(looked, as_json)
+        return
     if verbose:
         for _, error in failed:
             traceback.print_exception(error)
@@ -201,6 +223,24 @@ def _write(
         except DeploykitError as error:
             failed.append((target, error))
     return artifacts, failed
+
+
+def _show_dry_run(found: Preflight, as_json: bool) -> None:
+    """Print what a dry run found; exit code 1 where a target will refuse the network."""
+    from deploykit.cli.console import print_json, stderr_console, stdout_console
+    from deploykit.cli.preflight_tables import tables
+    from deploykit.records import to_json, versioned
+
+    if as_json:
+        print_json(versioned("preflight", {**to_json(found), "passed": found.passed}))
+    else:
+        for one in tables(found):
+            stdout_console().print(one, markup=False)
+    for target in found.targets:
+        for note in target.notes:
+            stderr_console().print(f"note: {target.target}: {note}", markup=False)
+    if not found.passed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _show(outcome: _Outcome, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
+from deploykit.cli.verify import verify
 from deploykit.cli.verify_reparam import verify_reparam
 from deploykit.errors import EXIT_BUG, EXIT_USER, DeploykitError
 from deploykit.version import __version__
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 app.command()(export)
 app.command("verify-reparam")(verify_reparam)
+app.command()(verify)
 app.command()(inspect)
 app.command()(run)
 app.command()(evaluate)

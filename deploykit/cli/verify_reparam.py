@@ -17,10 +17,13 @@ from deploykit.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
+    from rich.console import RenderableType
     from rich.table import Table
 
+    from deploykit.certificate.records import Certificate
+    from deploykit.network import LoadedNetwork
     from deploykit.records import Verification
 
 SHOWN = 12
@@ -35,6 +38,15 @@ def verify_reparam(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage each fold in turn; every damage must be caught.")
     ] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="FILE",
+            help="Write why each fold and merge is exact, and how far it may round.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -42,55 +54,104 @@ def verify_reparam(
 
     Without RECIPE the one named in ./deploykit.toml is taken, else the one that --checkpoint belongs to, else every
     bundled one that has weights. Exit code 1 if a tolerance or an expected count is missed.
+
+    A certificate holds hashes of the checkpoint and of every folded weight, so that verify --certificate finds any
+    change. It is not signed: it detects corruption and mistakes, and does not stop an adversary.
     """
+    from deploykit.api import load
     from deploykit.api import verify_reparam as verify
+    from deploykit.cli.certificate_tables import of_certificate, summary_of_certificate
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.images.preprocess import image_paths
-    from deploykit.recipe import bundled_recipes, load_recipe, project_recipe
     from deploykit.records import to_json, versioned
 
     del verbose
     photos = image_paths(images) if images else ()
-    named = recipe or project_recipe(Path.cwd())
-    wanted = [named]
-    if named is None and checkpoint is None:
-        trained = {name: load_recipe(name).checkpoint_path() is not None for name in bundled_recipes()}
-        wanted = [name for name, has_weights in trained.items() if has_weights]
-        without = ", ".join(name for name, has_weights in trained.items() if not has_weights)
-        if without:
-            stderr_console().print(f"note: no weights are bundled for {without}: give --checkpoint", markup=False)
-    results = []
+    wanted = _wanted(recipe, checkpoint)
+    _require_one(wanted, certificate)
+    results, made = [], None
     with progress("verify-reparam") as say:
         for name in wanted:
             say(f"{name or checkpoint}: capturing, simplifying and comparing")
+            network = load(name, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
             verification = verify(
-                name,
-                checkpoint=checkpoint,
-                checkpoint_key=checkpoint_key,
+                network,
                 images=photos,
                 self_test=self_test,
                 report=_reporter(say, str(name or checkpoint)),
             )
             results.append(verification)
+            if certificate is not None and verification.passed:
+                say(f"{name or checkpoint}: certifying each block")
+                made = _certify(network, photos, certificate)
     if as_json:
         body = [{**to_json(one), "passed": one.passed} for one in results]
+        if made is not None:
+            body[0]["certificate"] = summary_of_certificate(made)
         print_json(versioned("verify-reparam", body))
     else:
         console = stdout_console()
         for one in results:
-            if one.stages:
-                console.print(_stages(one))
-                console.print(_reasons(one), markup=False)
-            if one.comparisons:
-                console.print(_comparisons(one))
-            if one.injections:
-                console.print(_self_test(one), markup=False)
-            console.print(_verdict(one), markup=False)
+            for part in _of_verification(one):
+                console.print(part, markup=False)
+        if made is not None:
+            for part in of_certificate(made):
+                console.print(part, markup=False)
     for one in results:
         for note in one.notes:
             stderr_console().print(f"note: {one.recipe}: {note}", markup=False)
-    if not all(one.passed for one in results):
+    if not all(one.passed for one in results) or (made is not None and not made.passed):
         raise typer.Exit(1)
+
+
+def _wanted(recipe: str | None, checkpoint: Path | None) -> Sequence[str | Path | None]:
+    """Return the recipes to verify; None stands for the one that the checkpoint belongs to."""
+    from deploykit.cli.console import stderr_console
+    from deploykit.recipe import bundled_recipes, load_recipe, project_recipe
+
+    named = recipe or project_recipe(Path.cwd())
+    if named is not None or checkpoint is not None:
+        return [named]
+    trained = {name: load_recipe(name).checkpoint_path() is not None for name in bundled_recipes()}
+    without = ", ".join(name for name, has_weights in trained.items() if not has_weights)
+    if without:
+        stderr_console().print(f"note: no weights are bundled for {without}: give --checkpoint", markup=False)
+    return [name for name, has_weights in trained.items() if has_weights]
+
+
+def _require_one(wanted: Sequence[object], certificate: Path | None) -> None:
+    from deploykit.errors import UsageError
+
+    if certificate is not None and len(wanted) != 1:
+        raise UsageError(
+            "A certificate is of one network.",
+            where="--certificate",
+            found=f"{len(wanted)} recipes",
+            expected="one RECIPE, or --checkpoint",
+        )
+
+
+def _certify(network: LoadedNetwork, photos: Sequence[Path], path: Path) -> Certificate:
+    """Write the certificate of ``network`` where every block holds; one that does not is only shown."""
+    from deploykit.certificate.file import write_certificate
+    from deploykit.certificate.make import certify
+    from deploykit.verify.samples import draw_samples
+
+    made = certify(network, draw_samples(network.recipe, photos))
+    if made.passed:
+        write_certificate(made, path)
+    return made
+
+
+def _of_verification(one: Verification) -> Iterator[RenderableType]:
+    if one.stages:
+        yield _stages(one)
+        yield _reasons(one)
+    if one.comparisons:
+        yield _comparisons(one)
+    if one.injections:
+        yield _self_test(one)
+    yield _verdict(one)
 
 
 def _reporter(say: Callable[[str], None], name: str) -> Callable[[int, int, str], None]:

@@ -20,7 +20,10 @@ from deploykit.metrics.confusion import Mask
 HELD_OUT_SEEDS = range(900_000, 900_128)
 REPORT_EVERY = 16
 IMAGES, MASKS = "images", "masks"
-LAYOUT = f"a folder with {IMAGES}/ and {MASKS}/, whose files have equal names up to the suffix (hidden files are passed over)"
+LAYOUT = (
+    f"a folder with {IMAGES}/ and {MASKS}/, whose files have equal names up to the suffix "
+    "(hidden files are passed over)"
+)
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,8 @@ def _by_stem(paths: Iterable[Path], faults: list[ImageError]) -> dict[str, list[
         else:
             kind = "a folder" if path.is_dir() else "a file" if path.exists() else "a link to nothing"
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            faults.append(ImageError("This is no image.", where=str(path), found=f"{kind}, not one ending in {suffixes}"))
+            what = f"{kind}, not one ending in {suffixes}"
+            faults.append(ImageError("This is no image.", where=str(path), found=what))
     return found
 
 

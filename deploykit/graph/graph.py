@@ -255,9 +255,14 @@ def erase_unread(module: fx.GraphModule, *nodes: object) -> None:
             delattr(module.get_submodule(parent), leaf)
 
 
+def drop_dead_code(graph: fx.Graph) -> None:
+    """Erase every node that nothing reads. A captured graph is functional: not even a random operation is kept."""
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in {"placeholder", "output"})
+
+
 def tidy(module: fx.GraphModule) -> None:
     """Drop dead nodes, weights that no node reads and empty submodules of ``module``, and recompile it."""
-    module.graph.eliminate_dead_code()
+    drop_dead_code(module.graph)
     read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     for path, holder in list(module.named_modules()):
         prefix = f"{path}." if path else ""

@@ -76,8 +76,28 @@ def refused_by_converter(converter: str, recipe: str, error: Exception) -> Targe
     )
 
 
+def fits(record: TensorRecord, shape: tuple[int, ...]) -> bool:
+    """Return whether ``shape`` agrees with every axis of ``record`` that has a fixed size."""
+    return len(shape) == len(record.shape) and all(
+        declared in (-1, size) for declared, size in zip(record.shape, shape, strict=True)
+    )
+
+
+def require_fixed_shapes(path: Path, records: tuple[TensorRecord, ...]) -> None:
+    """Raise ArtifactError where an axis of ``records`` is of any size, so that its values cannot be made up."""
+    for record in records:
+        if -1 in record.shape:
+            raise ArtifactError(
+                "The file has an input of no fixed shape.",
+                where=str(path),
+                found=f"{record.name}: {list(record.shape)}, -1 for an axis of any size",
+                expected="tensors of fixed shape",
+                next_step="export with a fixed shape",
+            )
+
+
 def check_inputs(path: Path, declared: tuple[TensorRecord, ...], given: Mapping[str, Array]) -> None:
-    """Raise ArtifactError unless ``given`` has exactly the declared names, shapes and dtypes."""
+    """Raise ArtifactError unless ``given`` has exactly the declared names, shapes (-1: any size) and dtypes."""
     names = {record.name for record in declared}
     if set(given) != names:
         raise ArtifactError(
@@ -88,7 +108,7 @@ def check_inputs(path: Path, declared: tuple[TensorRecord, ...], given: Mapping[
         )
     for record in declared:
         array = given[record.name]
-        if tuple(array.shape) != record.shape or array.dtype != np.dtype(record.dtype):
+        if not fits(record, array.shape) or array.dtype != np.dtype(record.dtype):
             raise ArtifactError(
                 f"The input {record.name} does not fit the file.",
                 where=str(path),

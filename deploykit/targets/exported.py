@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx
 
 from deploykit.graph.graph import Graph
 from deploykit.vocab import TensorSpec
@@ -18,7 +18,7 @@ def example_inputs(inputs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.zeros(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in inputs)
 
 
-def named_module(graph: Graph) -> nn.Module:
+def named_module(graph: Graph) -> fx.GraphModule:
     """Return a copy of the graph's module whose forward takes its inputs under their own names, weights contiguous."""
     copied = graph.copy().module
     placeholders = [node for node in copied.graph.nodes if node.op == "placeholder"]

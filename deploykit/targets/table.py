@@ -78,6 +78,16 @@ TARGETS: dict[Target, TargetRow] = {
         runtime="LiteRT",
         layouts=(Layout.NCHW, Layout.NHWC),
     ),
+    Target.COREAI: TargetRow(
+        target=Target.COREAI,
+        suffix=".aimodel",
+        packages={"coreai": "coreai-core", "coreai_torch": "coreai-torch"},
+        extra="coreai",
+        runtime="Apple's Core AI runtime",
+        layouts=(Layout.NCHW,),
+        minimum_os=("iOS27",),
+        default_minimum_os="iOS27",
+    ),
 }
 
 

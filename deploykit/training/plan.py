@@ -89,6 +89,7 @@ PLANS = {
         TrainingPlan(
             recipe="rcrnet",
             phases=(Phase(96, 1100, batch=12), Phase(160, 320, batch=8), Phase(224, 300, batch=8)),
+            polish=((Phase(224, 300, batch=8),),),
             peak_rate=3e-3,
             weight_decay=1e-4,
             seed=2,

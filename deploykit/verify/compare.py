@@ -25,18 +25,20 @@ def compare(
     With ``classes`` of 2 or more, axis 1 holds class scores and masks are compared: ``wrong_pixels`` counts the
     pixels whose class differs although the reference's margin between its two best classes exceeds twice the
     tolerance's ``max_abs_error`` (the measured maximum is no excuse; without that bound every changed pixel with
-    a margin above twice ``relative_l2`` of the reference's largest score counts). ``mask_agreement`` is taken over
+    a margin above twice ``relative_l2`` of the reference's largest score counts). Where a shape differs, nothing is
+    compared and the shapes are the failure. ``mask_agreement`` is taken over
     the samples marked in ``pictures``, all where none is: on noise a network has no margin anywhere, so that the
     share of pixels that keep their class says nothing about its masks.
     """
     if not reference or len(measured) != len(reference):
         raise ValueError(f"{len(measured)} measured samples against {len(reference)} references")
+    other = next(((a, b) for a, b in zip(measured, reference, strict=True) if a.shape != b.shape), None)
+    if other is not None:
+        return _not_comparable(output, len(reference), tolerance, other[0].shape, other[1].shape)
     errors, squares, energy = [], 0.0, 0.0
     worst = -1.0
     worst_index: tuple[int, ...] = (0,)
     for sample, (a, b) in enumerate(zip(measured, reference, strict=True)):
-        if a.shape != b.shape:
-            raise ValueError(f"{output}: shape {a.shape} against {b.shape}")
         with np.errstate(all="ignore"):  # NaN and infinity are results here, and counted below
             difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
         # Infinity minus infinity as well: no output that is not finite passes.
@@ -65,6 +67,24 @@ def compare(
         worst_index=worst_index,
         tolerance=tolerance,
         failures=broken,
+    )
+
+
+def _not_comparable(
+    output: str, samples: int, tolerance: Tolerance, found: tuple[int, ...], expected: tuple[int, ...]
+) -> Comparison:
+    return Comparison(
+        output=output,
+        samples=samples,
+        max_abs_error=math.inf,
+        median_abs_error=math.inf,
+        relative_l2=math.inf,
+        snr_db=-math.inf,
+        mask_agreement=None,
+        wrong_pixels=None,
+        worst_index=(0,),
+        tolerance=tolerance,
+        failures=(f"shape {list(found)} instead of {list(expected)}",),
     )
 
 

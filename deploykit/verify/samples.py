@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,16 @@ MOTION_SEED = 2027
 
 @dataclass(frozen=True)
 class Sample:
-    """One set of inputs: network inputs by name, float32, and for images also their pixels (H, W, 3)."""
+    """One set of inputs: network inputs by name, float32, and for images also their pixels (H, W, 3).
+
+    ``truth`` is the person's true mask (H, W) at the size of the first image, where it is known.
+    """
 
     name: str
     tensors: dict[str, NDArray[np.float32]]
     pixels: dict[str, Pixels]
     picture: bool
+    truth: NDArray[np.bool_] | None = None
 
 
 def draw_samples(
@@ -46,10 +50,21 @@ def draw_samples(
     for index in range(portraits):
         drawn = synthesize(PORTRAIT_SEED + index, size)
         before = likely_feedback(recipe, drawn.mask, np.random.default_rng([MOTION_SEED, index]))
-        found.append(_sample(recipe, f"portrait {index}", drawn.image, index, before))
+        sample = _sample(recipe, f"portrait {index}", drawn.image, index, before)
+        found.append(replace(sample, truth=_fitted_truth(recipe, drawn.mask)))
     first = first_feedback(recipe)
     found.extend(_sample(recipe, path.name, read_image(path), index, first) for index, path in enumerate(photos))
     return tuple(found)
+
+
+def _fitted_truth(recipe: Recipe, mask: Pixels) -> NDArray[np.bool_] | None:
+    """Return ``mask`` (H, W) where the first image input has the photo; None without such an input."""
+    image = next((item for item in recipe.file.inputs if item.kind == "image"), None)
+    if image is None:
+        return None
+    resize = image.resize.model_copy(update={"filter": "nearest", "pad_value": 0})
+    fitted = resize_pixels(np.repeat(mask[:, :, None], 3, axis=2), image.model_copy(update={"resize": resize}))
+    return np.asarray(fitted[:, :, 0] > 0)
 
 
 def picture_sample(recipe: Recipe, image: Pixels, feedback: Mapping[str, NDArray[np.float32]] | None = None) -> Sample:

@@ -121,7 +121,7 @@ def only_onnx(monkeypatch):
     from deploykit.targets.table import TARGETS
     from deploykit.vocab import Target
 
-    for target in (Target.COREML, Target.TFLITE):
+    for target in (Target.COREML, Target.TFLITE, Target.COREAI):
         row = replace(TARGETS[target], packages={"a_module_that_is_not_there": f"{target}-converter"})
         monkeypatch.setitem(TARGETS, target, row)
 
@@ -135,6 +135,7 @@ def test_all_means_every_installed_target_and_lists_the_others(deploykit, here):
     assert {one["target"]: one["reason"] for one in body["skipped"]} == {
         "coreml": "not installed: coreml-converter; pip install 'deploykit[coreml]'",
         "tflite": "not installed: tflite-converter; pip install 'deploykit[tflite]'",
+        "coreai": "not installed: coreai-converter; pip install 'deploykit[coreai]'",
     }
 
 

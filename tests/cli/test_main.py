@@ -59,7 +59,7 @@ def test_a_bug_stays_a_traceback_and_exits_70(deploykit, monkeypatch):
     ("arguments", "expected"),
     [
         (("export", "nosuch"), "There is no such recipe"),
-        (("export", "sinet", "--target", "foo"), "onnx, coreml, tflite, all"),
+        (("export", "sinet", "--target", "foo"), "onnx, coreml, tflite, coreai, all"),
         (("export", "sinet", "--target", "onnx,foo"), "found: foo"),
         (("export", "sinet", "--target", ""), "an empty name"),
         (("export", "sinet", "--size", "10"), "HEIGHTxWIDTH"),

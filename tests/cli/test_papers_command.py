@@ -78,7 +78,7 @@ def test_an_unknown_network_is_an_error_with_the_list(deploykit, option):
     result = deploykit("papers", "--network", "unet", *option)
     assert (result.code, result.out) == (2, "")
     assert "found: unet" in result.err
-    assert "portraitnet, portraitnet-bilinear, portraitnet-no-edge, sinet" in result.err
+    assert "portraitnet, portraitnet-bilinear, sinet" in result.err
 
 
 def test_the_summary_needs_no_torch():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from graph_cases import Calls, captured, relative_l2
+from graph_cases import Calls, captured, operations, relative_l2
 from torch import nn
 
 from deploykit.errors import RecipeError
@@ -58,3 +58,10 @@ def test_names_that_cannot_be_kept_are_refused(graph, keep):
     with pytest.raises(RecipeError, match="mask, edge, aux") as caught:
         drop_unused_outputs(graph, keep)
     assert caught.value.found == (", ".join(keep) or "no output")
+
+
+def test_attention_that_nothing_reads_goes_although_it_counts_as_random():
+    attend = torch.nn.functional.scaled_dot_product_attention
+    both = captured(Calls(lambda m, x: (x * 2, attend(x, x, x))), *IMAGE, outputs=("kept", "dropped"))
+    assert operations(drop_unused_outputs(both, ["kept"])) == {"mul": 1}
+    assert "scaled_dot_product_attention" in operations(both)

@@ -120,4 +120,5 @@ def test_sinet_counts_the_same_in_every_file(tmp_path, target, precision):
     half = precision is Precision.FP16
     assert weights["float16" if half else "float32"].values > 80_000
     assert ("float16" in one.contents.computed) == (half and target is not Target.TFLITE)
-    assert one.contents.minimum_os == ("iOS 15, macOS 12" if target is Target.COREML else None)
+    systems = {Target.COREML: "iOS 15, macOS 12", Target.COREAI: "iOS 27, macOS 27"}
+    assert one.contents.minimum_os == systems.get(target)

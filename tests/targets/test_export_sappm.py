@@ -136,8 +136,9 @@ def test_the_whole_matrix(exporter, size, target, precision, tmp_path):
         (Target.COREML, ExportOptions(precision=Precision.FP16, minimum_os="iOS17")),
         (Target.ONNX, ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE, opset=20)),
         (Target.TFLITE, ExportOptions(input_kind=InputKind.IMAGE, layout=Layout.NHWC)),
+        (Target.COREAI, ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE)),
     ],
-    ids=["coreml image", "coreml iOS17", "onnx image opset 20", "tflite image NHWC"],
+    ids=["coreml image", "coreml iOS17", "onnx image opset 20", "tflite image NHWC", "coreai image"],
 )
 def test_other_kinds_of_file(exporter, target, options, tmp_path):
     prepared = exporter(SMALL)

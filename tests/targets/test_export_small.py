@@ -34,7 +34,7 @@ HALF_IMAGE = ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE)
 FULL = pytest.mark.full
 EVERY_TARGET = pytest.mark.parametrize("target", list(Target))
 ONE_TARGET = pytest.mark.parametrize(
-    "target", [Target.ONNX, pytest.param(Target.COREML, marks=FULL), pytest.param(Target.TFLITE, marks=FULL)]
+    "target", [target if target is Target.ONNX else pytest.param(target, marks=FULL) for target in Target]
 )
 
 
@@ -122,9 +122,10 @@ def test_fp16_with_the_preprocessing_inside(case, target, tmp_path):
         (Target.COREML, ExportOptions(minimum_os="iOS17")),
         (Target.COREML, ExportOptions(minimum_os="iOS18", precision=Precision.FP16)),
         (Target.TFLITE, ExportOptions(layout=Layout.NHWC)),
+        (Target.COREAI, ExportOptions(minimum_os="iOS27")),
         pytest.param(Target.TFLITE, ExportOptions(layout=Layout.NHWC, input_kind=InputKind.IMAGE), marks=FULL),
     ],
-    ids=["onnx opset 20", "ios17", "ios18 fp16", "nhwc", "nhwc image"],
+    ids=["onnx opset 20", "ios17", "ios18 fp16", "nhwc", "ios27", "nhwc image"],
 )
 def test_two_inputs_and_six_classes_in_other_plans(case, target, options, tmp_path):
     artifact = case("WithPrior", 6).exporter.write(target, options, tmp_path)
@@ -229,6 +230,7 @@ def test_a_converter_that_breaks_leaves_nothing(case, tmp_path, monkeypatch):
         (Target.ONNX, "torch.onnx.export"),
         (Target.COREML, "coremltools.convert"),
         (Target.TFLITE, "litert_torch.convert"),
+        (Target.COREAI, "deploykit.targets.coreai.export.coreai_torch.TorchConverter.to_coreai"),
     ],
 )
 def test_whatever_a_converter_raises_is_an_error_of_its_target(case, target, converter, tmp_path, monkeypatch):
@@ -247,8 +249,9 @@ def test_one_tensor_under_two_names(case, tmp_path):
     with pytest.raises(TargetError, match="under two names"):
         exporter.write(Target.COREML, ExportOptions(), tmp_path)
     assert tree(tmp_path) == {}
-    artifact = exporter.write(Target.ONNX, ExportOptions(), tmp_path)
-    assert [one.output for one in artifact.comparisons] == ["scores", "edge"]
+    for target in (Target.ONNX, Target.COREAI):
+        artifact = exporter.write(target, ExportOptions(), tmp_path)
+        assert [one.output for one in artifact.comparisons] == ["scores", "edge"]
 
 
 def test_a_file_that_gives_nan_is_refused(case, tmp_path, monkeypatch):
@@ -271,7 +274,11 @@ def test_an_export_replaces_the_artifact_of_the_same_plan(case, tmp_path):
     second = case().exporter.write(Target.ONNX, ExportOptions(), tmp_path)
     assert second.path == first.path
     assert changed_files(second) == ()
-    assert sorted(item.name for item in second.path.parent.iterdir()) == ["manifest.json", "small.onnx"]
+    assert sorted(item.name for item in second.path.parent.iterdir()) == [
+        "certificate.json",
+        "manifest.json",
+        "small.onnx",
+    ]
 
 
 def test_plans_are_checked_before_anything_is_converted(case, tmp_path):

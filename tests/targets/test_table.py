@@ -113,6 +113,9 @@ def test_the_size_is_part_of_the_plan(recipe):
         (Target.ONNX, ExportOptions(minimum_os="iOS17"), "--minimum-os iOS17", "does not apply to onnx"),
         (Target.COREML, ExportOptions(minimum_os="iOS14"), "--minimum-os iOS14", "iOS15, iOS16"),
         (Target.COREML, ExportOptions(minimum_os="ios17"), "--minimum-os ios17", "iOS17"),
+        (Target.COREAI, ExportOptions(minimum_os="iOS18"), "--minimum-os iOS18", "iOS27"),
+        (Target.COREAI, ExportOptions(layout=Layout.NHWC), "--layout nhwc", "nchw"),
+        (Target.COREAI, ExportOptions(opset=18), "--opset 18", "does not apply to coreai"),
     ],
 )
 def test_what_a_target_cannot_do_is_refused_with_what_it_can(target, options, message, expected, recipe):
@@ -134,9 +137,24 @@ def test_of_several_targets_each_gets_the_options_that_apply():
         Target.ONNX: (20, None),
         Target.COREML: (None, "iOS17"),
         Target.TFLITE: (None, None),
+        Target.COREAI: (None, None),
     }
     assert {one.precision for one in given.values()} == {Precision.FP16}
     assert options_for(Target.TFLITE, asked, alone=True) is asked
+
+
+def test_a_minimum_os_goes_to_the_target_that_has_it():
+    for asked, given in (("iOS27", {None, "iOS27"}), ("iOS16", {None, "iOS16"})):
+        options = {target: options_for(target, ExportOptions(minimum_os=asked), alone=False) for target in Target}
+        assert {one.minimum_os for one in options.values()} == given
+        assert sum(one.minimum_os is not None for one in options.values()) == 1
+
+
+def test_a_minimum_os_that_no_target_has_is_refused_by_each_that_asks(recipe):
+    asked = ExportOptions(minimum_os="iOS99")
+    for target in (Target.COREML, Target.COREAI):
+        with pytest.raises(TargetError, match="--minimum-os iOS99"):
+            plan_export(recipe, target, options_for(target, asked, alone=False))
 
 
 @pytest.mark.parametrize("target", list(Target))
@@ -157,12 +175,12 @@ def test_a_target_that_is_not_installed_says_the_command(monkeypatch):
         require(Target.TFLITE)
     assert caught.value.next_step == "pip install 'deploykit[tflite]'"
     ready, skipped = installed_targets()
-    assert ready == (Target.ONNX, Target.COREML)
+    assert ready == (Target.ONNX, Target.COREML, Target.COREAI)
     assert [one.target for one in skipped] == [Target.TFLITE]
     assert "some-distribution" in skipped[0].reason
 
 
-@pytest.mark.parametrize("name", ["x.onnx", "x.MLPACKAGE", "a.b/x.tflite"])
+@pytest.mark.parametrize("name", ["x.onnx", "x.MLPACKAGE", "a.b/x.tflite", "x.aimodel"])
 def test_a_file_belongs_to_the_target_of_its_suffix(name):
     assert TARGETS[target_of(Path(name))].suffix == Path(name).suffix.lower()
 

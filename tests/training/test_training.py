@@ -47,7 +47,7 @@ def squares() -> np.ndarray:
 
 @pytest.fixture
 def plan() -> TrainingPlan:
-    return dataclasses.replace(PLANS["rcrnet"], phases=(Phase(32, 40, batch=4), Phase(48, 20, batch=4)))
+    return dataclasses.replace(PLANS["rcrnet"], phases=(Phase(32, 40, batch=4), Phase(48, 20, batch=4)), polish=())
 
 
 def run(plan: TrainingPlan, squares: np.ndarray) -> tuple[dict[str, Tensor], list[float]]:

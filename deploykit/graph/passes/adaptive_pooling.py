@@ -34,7 +34,7 @@ def adaptive_pooling(graph: Graph) -> Graph:
         if target[-2:] == (1, 1):
             continue
         axes = [windows(size, count) for size, count in zip(source[-2:], target[-2:], strict=True)]
-        steps = [_step(axis) for axis in axes]
+        steps = [even_step(axis) for axis in axes]
         with graph.module.graph.inserting_before(node):
             if all(steps):
                 result = _average_pooling(graph.module.graph, node, axes, steps)
@@ -52,7 +52,7 @@ def windows(size: int, count: int) -> Windows:
     return [(index * size // count, -(-(index + 1) * size // count)) for index in range(count)]
 
 
-def _step(axis: Windows) -> int:
+def even_step(axis: Windows) -> int:
     """Return the distance between windows that are equally long and equally far apart, or 0."""
     lengths = {end - first for first, end in axis}
     steps = {later - first for (first, _), (later, _) in pairwise(axis)} or {1}

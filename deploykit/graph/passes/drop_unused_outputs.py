@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import fx
 
 from deploykit.errors import RecipeError
-from deploykit.graph.graph import Graph, Recorder, module_path
+from deploykit.graph.graph import Graph, Recorder, drop_dead_code, module_path
 
 NAME = "drop_unused_outputs"
 
@@ -43,7 +43,7 @@ def rewrite(graph: Graph, keep: Sequence[str], recorder: Recorder) -> Graph:
         modules = [path for path in dict.fromkeys(paths) if path not in kept_modules]
         recorder.fired(modules, f"dropped the output {name}")
     output.args = (tuple(results[name] for name in keep),)
-    graph.module.graph.eliminate_dead_code()
+    drop_dead_code(graph.module.graph)
     return replace(graph, outputs=tuple(keep))
 
 

@@ -18,7 +18,7 @@ from deploykit.latency.subjects import Subject
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, recipe_from_table
 from deploykit.records import Benchmark, SkippedLatency, TensorRecord
-from deploykit.targets.base import Array, Runtime
+from deploykit.targets.base import Array, Runtime, require_fixed_shapes
 from deploykit.targets.table import TARGETS, part
 from deploykit.verify.reference import as_tensors
 from deploykit.verify.samples import draw_samples, feed
@@ -77,6 +77,8 @@ def unmeasurable(target: Target) -> str:
         return f"not installed: {', '.join(row.missing())}; {row.install_command()}"
     if target is Target.COREML and sys.platform != "darwin":
         return "Core ML latency needs macOS; the reference interpreter's speed says nothing about it"
+    if target is Target.COREAI:
+        return "a Core AI file runs here in a process of its own, to verify it; that says nothing about its speed"
     return ""
 
 
@@ -111,6 +113,7 @@ def _file(subject: Subject, recipe: Recipe | None, threads: int) -> Iterator[Run
     with ExitStack() as stack:
         with contained():
             runtime: Runtime = stack.enter_context(part(subject.target, "runtime").open_artifact(subject.path, threads))
+            require_fixed_shapes(subject.path, runtime.inputs)
             inputs = build_inputs(runtime.inputs, _recipe_of(subject, recipe))
             _try(subject, runtime, inputs)
         # Core ML takes no number of threads.

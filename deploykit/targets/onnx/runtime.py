@@ -82,14 +82,15 @@ class OnnxRuntime:
 
 
 def _record(item: onnxruntime.NodeArg, path: Path) -> TensorRecord:
-    if item.type not in _DTYPES or not all(isinstance(size, int) for size in item.shape):
+    if item.type not in _DTYPES:
         raise ArtifactError(
             "The file has an input or output that deploykit does not take.",
             where=str(path),
             found=f"{item.name}: {item.type} {item.shape}",
-            expected="tensors of fixed shape",
+            expected="one of " + ", ".join(_DTYPES),
         )
-    return TensorRecord(item.name, tuple(item.shape), _DTYPES[item.type], Layout.NCHW)
+    shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
+    return TensorRecord(item.name, shape, _DTYPES[item.type], Layout.NCHW)
 
 
 def open_artifact(path: Path, threads: int = 1) -> OnnxRuntime:

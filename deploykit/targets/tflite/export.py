@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, named_module
@@ -18,19 +18,26 @@ _IMAGE_RANK = 4
 
 
 class _Named(nn.Module):
-    """The graph with named inputs and outputs, its images in the layout of the file."""
+    """The graph with named inputs and outputs, its images in the layout of the file.
+
+    The converter names each tensor after the module stack of its node: here that is the name of the node itself, so
+    that a tensor of the file says which values of the graph it was made from.
+    """
 
     def __init__(self, request: ExportRequest) -> None:
         super().__init__()
         self.network = named_module(request.graph)
         self.names = request.graph.outputs
         self.channels_last = request.plan.layout is Layout.NHWC
+        for node in self.network.graph.nodes:
+            node.meta = {"nn_module_stack": {node.name: ("", node.name)}} if node.op == "call_function" else {}
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return name → output."""
         if self.channels_last:
             inputs = {k: x.permute(0, 3, 1, 2) if x.dim() == _IMAGE_RANK else x for k, x in inputs.items()}
-        values = self.network(*inputs.values())
+        with fx.traceback.preserve_node_meta():
+            values = fx.Interpreter(self.network).run(*inputs.values())
         if self.channels_last:
             values = [y.permute(0, 2, 3, 1) if y.dim() == _IMAGE_RANK else y for y in values]
         return dict(zip(self.names, values, strict=True))

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from deploykit.graph.graph import Pass
+from deploykit.graph.passes.adaptive_max_pooling import adaptive_max_pooling
 from deploykit.graph.passes.adaptive_pooling import adaptive_pooling
+from deploykit.graph.passes.ceil_average_pooling import ceil_average_pooling
 from deploykit.graph.passes.ceil_max_pooling import ceil_max_pooling
 from deploykit.graph.passes.constant_on_the_right import constant_on_the_right
 from deploykit.graph.passes.grid_sample_by_gather import grid_sample_by_gather
 from deploykit.graph.passes.keepdim_reductions import keepdim_reductions
+from deploykit.graph.passes.nearest_by_index import nearest_by_index
+from deploykit.graph.passes.plain_transposed_convolution import plain_transposed_convolution
+from deploykit.graph.passes.resize_as_products import resize_as_products
 
 PASSES: tuple[Pass, ...] = (
     adaptive_pooling,
+    adaptive_max_pooling,
     ceil_max_pooling,
+    ceil_average_pooling,
+    plain_transposed_convolution,
+    nearest_by_index,
+    resize_as_products,
     grid_sample_by_gather,
     keepdim_reductions,
     constant_on_the_right,

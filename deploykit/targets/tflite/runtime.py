@@ -58,6 +58,10 @@ class LiteRTRuntime:
         check_inputs(self._path, self.inputs, inputs)
         if self._runner is not None:
             return {name: np.asarray(value) for name, value in self._runner(**inputs).items()}
+        for record in self.inputs:
+            if -1 in record.shape:
+                self._interpreter.resize_tensor_input(self._places[record.name], inputs[record.name].shape)
+        self._interpreter.allocate_tensors()
         for name, value in inputs.items():
             self._interpreter.set_tensor(self._places[name], value)
         self._interpreter.invoke()
@@ -76,7 +80,9 @@ class LiteRTRuntime:
 
 
 def _record(name: str, detail: Mapping[str, Any], stated: str | None) -> TensorRecord:
-    shape = tuple(int(size) for size in detail["shape"])
+    # Where an axis may have any size, the signature says so and the shape is that of the moment.
+    stated_shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    shape = tuple(int(size) for size in stated_shape)
     # A file that does not say its layout has few channels and many columns, or the other way round.
     last = len(shape) == 4 and shape[-1] <= 4 < shape[1] if stated is None else stated == Layout.NHWC
     return TensorRecord(name, shape, np.dtype(detail["dtype"]).name, Layout.NHWC if last else Layout.NCHW)

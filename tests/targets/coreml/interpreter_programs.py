@@ -45,6 +45,10 @@ def random(*shape: int, seed: int = 0, low: float = -2.0, high: float = 2.0) -> 
     return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
 
 
+# The input of most operations.
+X = random(2, 3, 4, 5)
+
+
 @contextlib.contextmanager
 def quiet_conversion() -> Any:
     # coremltools writes progress bars, drops a temporary folder without closing it, and uses torch's and its own
@@ -98,3 +102,16 @@ def check(case: Case) -> None:
     for ours, theirs in zip(found, map(np.asarray, expected), strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs.astype(ours.dtype), rtol=case.tolerance, atol=case.tolerance)
+
+
+def of(
+    name: str,
+    label: str,
+    expected: Callable[[], Any],
+    x: np.ndarray = X,
+    target: str = "iOS15",
+    tolerance: float = 1e-6,
+    **parameters: Any,
+) -> Case:
+    """The case of an operation whose only input is ``x``, everything else being fixed parameters."""
+    return Case(name, label, lambda x: getattr(mb, name)(x=x, **parameters), {"x": x}, expected, target, tolerance)

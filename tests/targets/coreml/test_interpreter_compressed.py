@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import coremltools as ct
-import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
-from interpreter_programs import Case, check, quiet_conversion, random, save_program
-
-from deploykit.targets.coreml.interpreter import MilInterpreter
-from deploykit.targets.coreml.interpreter.ops_compressed import COMPRESSED
+from interpreter_programs import Case, check, random
 
 X = random(2, 4, 6)
 GENERATOR = np.random.default_rng(1)
@@ -113,6 +106,76 @@ def _activation(label: str, kind: str, zero: Any, low: int, high: int) -> list[C
             "iOS17",
         ),
     ]
+
+
+ROW_SCALES = random(6, seed=10, low=0.01, high=0.1)
+
+
+def _palettized(bits: int) -> Case:
+    """The form of iOS 16 and 17: one table, indices packed into bytes."""
+    table = random(2**bits, seed=bits)
+    indices = np.random.default_rng(bits).integers(0, 2**bits, (4, 6)).astype(np.uint8)
+    return added(
+        "constexpr_lut_to_dense",
+        f"{bits} bits",
+        lambda: table[indices],
+        "iOS16",
+        indices=packed(indices, bits),
+        lut=table,
+        shape=np.array([4, 6], np.uint32),
+    )
+
+
+def _scaled_table(x: Any) -> Any:
+    """Palettized, and the table itself quantized: one constant made of another."""
+    table = np.array([-100, 3, 50, 127], np.int8).reshape(1, 1, 4, 1)
+    dense = mb.constexpr_lut_to_dense(indices=narrow(FOUR, types.uint2), lut=table)
+    return mb.add(x=x, y=mb.constexpr_blockwise_shift_scale(data=dense, scale=SCALES[:, None]))
+
+
+KEPT = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.uint8)
+CHOSEN = np.array([1, 0, 0, 1], np.uint8)
+PAIRS = random(1, 1, 2, 2, seed=14)
+
+
+def _joint_vectors(x: Any) -> Any:
+    mask, kept = mb.constexpr_lut_to_sparse(
+        indices_mask=narrow(KEPT, types.uint1),
+        indices_nonzero_data=narrow(CHOSEN, types.uint1),
+        lut=PAIRS,
+        vector_axis=0,
+    )
+    return mb.add(x=x, y=mb.constexpr_sparse_to_dense(nonzero_data=kept, mask=mask))
+
+
+def _joint_vectors_reference() -> np.ndarray:
+    """Each kept index stands for two rows of its column."""
+    out = np.zeros((8, 2), np.float32)
+    for (row, column), index in zip(np.argwhere(KEPT), CHOSEN, strict=True):
+        out[2 * row : 2 * row + 2, column] = PAIRS[0, 0, index]
+    return out
+
+
+ROWS = {"int8": ZEROS, "uint8": np.arange(100, 104).astype(np.uint8)}
+DEQUANTIZED = [
+    ("int8, per channel", SIGNED, ZEROS),
+    ("uint8, per channel", UNSIGNED, ROWS["uint8"]),
+    ("int8, no zero point", SIGNED, None),
+]
+
+
+def _dequantized(label: str, stored: np.ndarray, zero: np.ndarray | None) -> Case:
+    """A stored tensor that is dequantized when the program runs, axis 0."""
+    more = {} if zero is None else {"zero_point": zero}
+
+    def build(x: Any) -> Any:
+        return mb.add(x=x, y=mb.dequantize(input=stored, scale=SCALES, axis=0, **more))
+
+    def expected() -> np.ndarray:
+        shift = 0 if zero is None else zero.astype(np.float32)[:, None]
+        return X + (stored.astype(np.float32) - shift) * SCALES[:, None]
+
+    return Case("dequantize", label, build, {"x": X}, expected, "iOS17")
 
 
 CASES = [
@@ -229,6 +292,69 @@ CASES = [
         lambda: X + _sparse_reference(),
         "iOS18",
     ),
+    *[_palettized(bits) for bits in (1, 2, 8)],
+    added(
+        "constexpr_lut_to_dense",
+        "8 bits, iOS 18",
+        lambda: random(256, seed=12)[UNSIGNED],
+        "iOS18",
+        indices=UNSIGNED,
+        lut=random(256, seed=12).reshape(1, 1, 256, 1),
+    ),
+    added(
+        "constexpr_lut_to_dense",
+        "vectors along the last axis",
+        lambda: VECTORS[0, 0][BITS[:, :2]].reshape(4, 6),
+        "iOS18",
+        indices=narrow(BITS, types.uint1),
+        lut=VECTORS,
+        vector_axis=-1,
+    ),
+    Case(
+        "constexpr_lut_to_dense",
+        "a table of 8-bit numbers, scaled",
+        _scaled_table,
+        {"x": X},
+        lambda: X + (np.array([-100, 3, 50, 127])[FOUR] * SCALES[:, None]),
+        "iOS18",
+    ),
+    added(
+        "constexpr_blockwise_shift_scale",
+        "uint4 with offset, one scale for each row",
+        lambda: (FOUR - np.array([[1], [0], [3], [2]], np.float32)) * SCALES[:, None],
+        "iOS18",
+        data=narrow(FOUR, types.uint4),
+        scale=SCALES[:, None],
+        offset=narrow(np.array([[1], [0], [3], [2]], np.uint8), types.uint4),
+    ),
+    added(
+        "constexpr_blockwise_shift_scale",
+        "uint8, offset a fraction",
+        lambda: (UNSIGNED - np.float32(127.5)) * np.float32(0.01),
+        "iOS18",
+        data=UNSIGNED,
+        scale=np.full((1, 1), 0.01, np.float32),
+        offset=np.full((1, 1), 127.5, np.float32),
+    ),
+    added(
+        "constexpr_affine_dequantize",
+        "zero point a fraction, last axis",
+        lambda: (UNSIGNED - np.float32(3.5)) * ROW_SCALES,
+        "iOS16",
+        quantized_data=UNSIGNED,
+        zero_point=np.float32(3.5),
+        scale=ROW_SCALES,
+        axis=-1,
+    ),
+    Case(
+        "constexpr_lut_to_sparse",
+        "vectors",
+        _joint_vectors,
+        {"x": random(2, 8, 2, seed=13)},
+        lambda: random(2, 8, 2, seed=13) + _joint_vectors_reference(),
+        "iOS18",
+    ),
+    *[_dequantized(label, stored, zero) for label, stored, zero in DEQUANTIZED],
     *_activation("int8", "int8", np.int8(5), -128, 127),
     *_activation("uint8", "uint8", np.uint8(20), 0, 255),
     Case(
@@ -247,39 +373,3 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_operation_equals_its_reference(case: Case) -> None:
     check(case)
-
-
-def test_every_operation_has_a_case() -> None:
-    assert {case.operation for case in CASES} == set(COMPRESSED)
-
-
-def _compressed(model: Any, how: str) -> Any:
-    if how == "pruned":
-        config = cto.OpMagnitudePrunerConfig(target_sparsity=0.6, weight_threshold=0)
-        return cto.prune_weights(model, cto.OptimizationConfig(global_config=config))
-    if how == "palettized":
-        config = cto.OpPalettizerConfig(mode="uniform", nbits=4, weight_threshold=0)
-        return cto.palettize_weights(model, cto.OptimizationConfig(global_config=config))
-    config = cto.OpLinearQuantizerConfig(mode="linear", weight_threshold=0)
-    return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
-
-
-@pytest.mark.parametrize("target", ["iOS16", "iOS18"])
-@pytest.mark.parametrize("how", ["pruned", "palettized", "quantized"])
-def test_a_compressed_model_equals_itself_decompressed(how: str, target: str, tmp_path: Path) -> None:
-    x = random(1, 4, 8, 8)
-
-    def build(x: Any) -> Any:
-        return mb.conv(x=x, weight=random(8, 4, 3, 3, seed=1), pad_type="same")
-
-    plain = save_program(build, {"x": x}, tmp_path / "plain.mlpackage", target)
-    with quiet_conversion(), warnings.catch_warnings():
-        model = _compressed(ct.models.MLModel(str(plain), skip_model_load=True), how)
-        model.save(str(tmp_path / "compressed.mlpackage"))
-        cto.decompress_weights(model).save(str(tmp_path / "decompressed.mlpackage"))
-    found = {
-        name: MilInterpreter(tmp_path / f"{name}.mlpackage").run({"x": x})["out0"]
-        for name in ("plain", "compressed", "decompressed")
-    }
-    np.testing.assert_allclose(found["compressed"], found["decompressed"], atol=1e-6)
-    assert np.abs(found["compressed"] - found["plain"]).max() > 1e-4

@@ -5,15 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb
 from interpreter_programs import Case, check, random, run_program
-from scipy import ndimage
+from interpreter_references import MODES, interpolated, onnx_resized, positions, ramp
 
-from deploykit.targets.coreml.interpreter.ops_resize import RESIZE, grid_points
+from deploykit.targets.coreml.interpreter.ops_resize import grid_points
 
-MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")
 # The examples in the reference of MIL operations: two pixels resized to five and to six, to two decimals.
 DOCUMENTED = {
     ("UNALIGN_CORNERS", 5): [0.0, 0.1, 0.5, 0.9, 1.0],
@@ -28,252 +25,117 @@ DOCUMENTED = {
 }
 
 X = random(2, 3, 5, 7)
-ROWS, COLUMNS = np.meshgrid(np.arange(5.0), np.arange(7.0), indexing="ij")
-RAMP = (10 * ROWS + COLUMNS).astype(np.float32)[None, None]
+RAMP = ramp(5, 7)
+HALF = np.float32(1.5)
 
 
 @pytest.mark.parametrize(("mode", "target"), DOCUMENTED, ids=str)
 def test_the_grid_is_the_documented_one(mode: str, target: int) -> None:
     np.testing.assert_allclose(grid_points(mode, 2, target).numpy(), DOCUMENTED[mode, target], atol=0.0051)
+    np.testing.assert_allclose(positions(mode, 2, target), DOCUMENTED[mode, target], atol=0.0051)
 
 
-def positions(mode: str, size: int, target: int) -> np.ndarray:
-    """Where the samples lie, written from the documented formulas one sample at a time."""
-    found = []
-    for i in range(target):
-        if mode == "DEFAULT":
-            point = i * (size - size / target) / (target - 1) if target > 1 else 0.0
-        elif mode == "OFFSET_CORNERS":
-            point = 0.5 * max(1, size - 1) / target + i * max(1, size - 1) / target
-        elif mode == "UNALIGN_CORNERS":
-            point = i * size / target + 0.5 * size / target - 0.5
-        elif target == 1:
-            point = (size - 1) / 2 if mode == "ALIGN_CORNERS" else 0.0
-        else:
-            point = i * (size - 1) / (target - 1)
-        found.append(min(size - 1, max(0.0, point)))
-    return np.array(found)
-
-
-def interpolated(x: np.ndarray, mode: str, height: int, width: int) -> np.ndarray:
-    rows = positions(mode, x.shape[2], height)
-    columns = positions(mode, x.shape[3], width)
-    grid = np.meshgrid(rows, columns, indexing="ij")
-    return np.stack([[ndimage.map_coordinates(plane, grid, order=1, mode="nearest") for plane in image] for image in x])
-
-
-def _bilinear(mode: str, height: int, width: int, x: np.ndarray = X) -> Case:
+def case(
+    name: str, label: str, expected: Callable[[np.ndarray], Any], target: str, x: np.ndarray = X, **parameters: Any
+) -> Case:
     def build(x: Any) -> Any:
-        return mb.resize_bilinear(x=x, target_size_height=height, target_size_width=width, sampling_mode=mode)
+        return getattr(mb, name)(x=x, **parameters)
 
-    return Case(
-        "resize_bilinear",
-        f"{mode} {height}x{width}",
-        build,
-        {"x": x},
-        lambda: interpolated(x, mode, height, width),
-        tolerance=1e-5,
-    )
+    return Case(name, label, build, {"x": x}, lambda: expected(x), target, 1e-5)
 
 
-def _torch(x: np.ndarray, **parameters: Any) -> Callable[[], Any]:
-    return lambda: F.interpolate(torch.tensor(x), **parameters)
+def linear(mode: str, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: interpolated(x, mode, height, width)
 
 
-def _scaled(name: str, label: str, expected: Callable[[], Any], target: str = "iOS15", **parameters: Any) -> Case:
-    return Case(name, label, lambda x: getattr(mb, name)(x=x, **parameters), {"x": X}, expected, target, 1e-5)
+def by_onnx(height: int, width: int, transformation: str, **attributes: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Linear unless ``mode`` says otherwise."""
+    attributes = {"mode": "linear"} | attributes
+    return lambda x: onnx_resized(x, (height, width), coordinate_transformation_mode=transformation, **attributes)
 
 
-def _resized(label: str, expected: Callable[[], Any], x: np.ndarray = X, **parameters: Any) -> Case:
-    return Case("resize", label, lambda x: mb.resize(x=x, **parameters), {"x": x}, expected, "iOS17", 1e-5)
+def _bilinear(mode: str, height: int, width: int) -> Case:
+    parameters = {"target_size_height": height, "target_size_width": width, "sampling_mode": mode}
+    return case("resize_bilinear", f"{mode} {height}x{width}", linear(mode, height, width), "iOS15", **parameters)
 
 
-def _two(axes: int) -> Any:
-    return np.uint32(axes)
+def _upsampled(label: str, expected: Callable[[np.ndarray], Any], target: str = "iOS15", **parameters: Any) -> Case:
+    return case("upsample_bilinear", label, expected, target, **parameters)
 
 
-RESIZES = [
-    *[_bilinear(mode, height, width) for mode in MODES for height, width in ((10, 11), (3, 4), (5, 7))],
-    *[_bilinear(mode, 1, 1) for mode in MODES],
-    _scaled(
-        "upsample_bilinear",
-        "align_corners",
-        _torch(X, scale_factor=2, mode="bilinear", align_corners=True),
-        scale_factor_height=2,
-        scale_factor_width=2,
-        align_corners=True,
-    ),
-    _scaled(
-        "upsample_bilinear",
-        "half pixels",
-        _torch(X, size=(10, 21), mode="bilinear", align_corners=False),
-        scale_factor_height=2,
-        scale_factor_width=3,
-        align_corners=False,
-    ),
-    _scaled(
-        "upsample_bilinear",
-        "fraction",
-        _torch(X, size=(7, 10), mode="bilinear", align_corners=False),
-        scale_factor_height=np.float32(1.5),
-        scale_factor_width=np.float32(1.5),
-        align_corners=False,
-    ),
-    _scaled(
-        "upsample_bilinear",
+def _resize(label: str, expected: Callable[[np.ndarray], Any], shape: list[int], **parameters: Any) -> Case:
+    return case("resize", label, expected, "iOS17", shape=shape, resized_dims=np.uint32(2), **parameters)
+
+
+def _scales(height: Any, width: Any) -> dict[str, Any]:
+    return {"scale_factor_height": height, "scale_factor_width": width}
+
+
+def nearest(x: np.ndarray) -> np.ndarray:
+    """Eight rows and three columns, each the pixel that its start falls into."""
+    return x[:, :, np.arange(8) * 5 // 8][:, :, :, np.arange(3) * 7 // 3]
+
+
+NEAREST = {"mode": "nearest", "nearest_mode": "floor"}
+CASES = [
+    *[_bilinear(mode, height, width) for mode in MODES for height, width in ((10, 11), (3, 4), (5, 7), (1, 1))],
+    _upsampled("align_corners", by_onnx(10, 14, "align_corners"), **_scales(2, 2), align_corners=True),
+    _upsampled("align_corners is the default", by_onnx(10, 21, "align_corners"), **_scales(2, 3)),
+    _upsampled("half pixels", by_onnx(10, 21, "half_pixel"), **_scales(2, 3), align_corners=False),
+    _upsampled("fraction", linear("UNALIGN_CORNERS", 7, 10), **_scales(HALF, HALF), align_corners=False),
+    _upsampled("fraction, aligned", linear("STRICT_ALIGN_CORNERS", 7, 10), **_scales(HALF, HALF), align_corners=True),
+    _upsampled(
         "neither",
-        lambda: interpolated(X, "DEFAULT", 10, 14),
+        by_onnx(10, 14, "asymmetric"),
         "iOS16",
-        scale_factor_height=2,
-        scale_factor_width=2,
+        **_scales(2, 2),
         align_corners=False,
         half_pixel_centers=False,
     ),
-    _scaled(
-        "upsample_nearest_neighbor",
-        "integer",
-        lambda: X.repeat(2, 2).repeat(3, 3),
-        scale_factor_height=2,
-        scale_factor_width=3,
-    ),
-    _scaled(
+    case("upsample_nearest_neighbor", "integer", lambda x: x.repeat(2, 2).repeat(3, 3), "iOS15", **_scales(2, 3)),
+    case(
         "upsample_nearest_neighbor",
         "fraction",
-        _torch(X, size=(7, 10), mode="nearest"),
-        scale_factor_height=np.float32(1.5),
-        scale_factor_width=np.float32(1.5),
+        lambda x: x[:, :, [0, 0, 1, 2, 2, 3, 4]][:, :, :, [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]],
+        "iOS15",
+        **_scales(HALF, HALF),
     ),
-    _scaled(
+    case("resize_nearest_neighbor", "", nearest, "iOS15", target_size_height=8, target_size_width=3),
+    case(
         "resize_nearest_neighbor",
-        "",
-        _torch(X, size=(8, 3), mode="nearest"),
-        target_size_height=8,
-        target_size_width=3,
+        "asymmetric",
+        by_onnx(9, 14, "asymmetric", **NEAREST),
+        "iOS15",
+        target_size_height=9,
+        target_size_width=14,
     ),
-    _resized(
-        "linear",
-        lambda: interpolated(X, "UNALIGN_CORNERS", 9, 4),
-        shape=[9, 4],
-        resized_dims=_two(2),
-        sampling_mode="UNALIGN_CORNERS",
-    ),
-    _resized(
-        "keeps an axis",
-        lambda: interpolated(X, "DEFAULT", 5, 9),
-        shape=[1, 0, 9],
-        resized_dims=_two(2),
-        sampling_mode="DEFAULT",
-    ),
-    _resized(
-        "nearest",
-        _torch(X, size=(8, 3), mode="nearest"),
-        shape=[8, 3],
-        resized_dims=_two(2),
-        interpolation_mode="NEAREST_NEIGHBOR",
-    ),
-    _resized(
+    *[_resize(f"linear {mode}", linear(mode, 9, 4), [9, 4], sampling_mode=mode) for mode in MODES],
+    _resize("keeps an axis", linear("DEFAULT", 5, 9), [1, 0, 9], sampling_mode="DEFAULT"),
+    _resize("nearest", nearest, [8, 3], interpolation_mode="NEAREST_NEIGHBOR"),
+    _resize(
         "nearest, half pixels",
-        _torch(X, size=(8, 3), mode="nearest-exact"),
-        shape=[8, 3],
-        resized_dims=_two(2),
+        by_onnx(8, 3, "half_pixel", mode="nearest", nearest_mode="round_prefer_ceil"),
+        [8, 3],
         interpolation_mode="NEAREST_NEIGHBOR",
         sampling_mode="UNALIGN_CORNERS",
     ),
-]
-
-
-GRID = random(2, 4, 6, 2, seed=1, low=-1.7, high=1.7)
-BORDERS = {"constant": "grid-constant", "border": "nearest", "reflection": "mirror", "symmetric": "reflect"}
-SPANS = {
-    "unnormalized": lambda grid, size, aligned: grid,
-    "normalized_zero_to_one": lambda grid, size, aligned: grid * (size - 1) if aligned else grid * size - 0.5,
-    "normalized_minus_one_to_one": lambda grid, size, aligned: (
-        (grid + 1) / 2 * (size - 1) if aligned else ((grid + 1) * size - 1) / 2
+    _resize(
+        "nearest, aligned",
+        by_onnx(8, 3, "align_corners", mode="nearest", nearest_mode="round_prefer_ceil"),
+        [8, 3],
+        interpolation_mode="NEAREST_NEIGHBOR",
+        sampling_mode="ALIGN_CORNERS",
     ),
-}
-
-
-def resampled(grid: np.ndarray, sampling: str, border: str, mode: str, aligned: bool, value: float) -> np.ndarray:
-    columns = SPANS[mode](grid[..., 0].astype(np.float64), 7, aligned)
-    rows = SPANS[mode](grid[..., 1].astype(np.float64), 5, aligned)
-    order = 1 if sampling == "bilinear" else 0
-    return np.stack(
-        [
-            [
-                ndimage.map_coordinates(
-                    plane.astype(np.float64), [rows[b], columns[b]], order=order, mode=BORDERS[border], cval=value
-                )
-                for plane in X[b]
-            ]
-            for b in range(2)
-        ]
-    )
-
-
-def _resample(sampling: str, border: str, mode: str, aligned: bool, grid: np.ndarray = GRID) -> Case:
-    value = np.float32(0.75)
-
-    def build(x: Any, grid: Any) -> Any:
-        return mb.resample(
-            x=x,
-            coordinates=grid,
-            sampling_mode=sampling,
-            padding_mode=border,
-            padding_value=value,
-            coordinates_mode=mode,
-            align_corners=aligned,
-        )
-
-    return Case(
-        "resample",
-        f"{sampling} {border} {mode} {aligned}",
-        build,
-        {"x": X, "grid": grid},
-        lambda: resampled(grid, sampling, border, mode, aligned, float(value)),
-        tolerance=2e-5,
-    )
-
-
-MATRIX = np.array([[0.9, -0.3, 0.1, 0.2, 1.1, -0.4]], np.float32)
-
-
-def _affine_reference() -> Any:
-    theta = torch.tensor(MATRIX).reshape(1, 2, 3).expand(2, 2, 3)
-    grid = F.affine_grid(theta, [2, 3, 6, 8], align_corners=True)
-    return F.grid_sample(torch.tensor(X), grid, padding_mode="zeros", align_corners=True)
-
-
-RESAMPLES = [
-    *[
-        _resample("bilinear", border, "normalized_minus_one_to_one", aligned)
-        for border in BORDERS
-        for aligned in (True, False)
-    ],
-    *[_resample("nearest", border, "normalized_minus_one_to_one", False) for border in BORDERS],
-    _resample("bilinear", "border", "normalized_zero_to_one", True),
-    _resample("bilinear", "constant", "normalized_zero_to_one", False),
-    *[_resample("bilinear", border, "unnormalized", True, 6 * GRID) for border in BORDERS],
-    Case(
-        "affine",
-        "",
-        lambda x: mb.affine(
-            x=x,
-            transform_matrix=MATRIX,
-            output_height=6,
-            output_width=8,
-            sampling_mode="bilinear",
-            padding_mode="constant",
-            padding_value=0.0,
-            coordinates_mode="normalized_minus_one_to_one",
-            align_corners=True,
-        ),
-        {"x": X},
-        _affine_reference,
-        tolerance=1e-5,
+    case(
+        "resize",
+        "one axis",
+        lambda x: interpolated(x, "UNALIGN_CORNERS", 5, 3),
+        "iOS17",
+        shape=[3],
+        resized_dims=np.uint32(1),
+        sampling_mode="UNALIGN_CORNERS",
     ),
 ]
-
-CASES = [*RESIZES, *RESAMPLES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -281,30 +143,47 @@ def test_operation_equals_its_reference(case: Case) -> None:
     check(case)
 
 
-def test_every_operation_has_a_case() -> None:
-    assert {case.operation for case in CASES} == set(RESIZE)
+# Every resizing operation in every mode, with the sampling mode that it stands for: name, parameters, mode, opset.
+UP = _scales(2, 2)
+SIZE = {"target_size_height": 10, "target_size_width": 14}
+TO = {"shape": [10, 14], "resized_dims": np.uint32(2)}
+RAMPS: list[tuple[str, dict[str, Any], str, str]] = [
+    *[("resize_bilinear", SIZE | {"sampling_mode": mode}, mode, "iOS15") for mode in MODES],
+    *[("resize", TO | {"sampling_mode": mode}, mode, "iOS17") for mode in MODES],
+    ("upsample_bilinear", UP | {"align_corners": True}, "STRICT_ALIGN_CORNERS", "iOS15"),
+    ("upsample_bilinear", UP | {"align_corners": False}, "UNALIGN_CORNERS", "iOS15"),
+    ("upsample_bilinear", UP | {"align_corners": False, "half_pixel_centers": True}, "UNALIGN_CORNERS", "iOS16"),
+    ("upsample_bilinear", UP | {"align_corners": False, "half_pixel_centers": False}, "DEFAULT", "iOS16"),
+]
+NEAREST_RAMPS: list[tuple[str, dict[str, Any], str]] = [
+    ("resize_nearest_neighbor", SIZE, "iOS15"),
+    ("upsample_nearest_neighbor", UP, "iOS15"),
+    ("resize", TO | {"interpolation_mode": "NEAREST_NEIGHBOR"}, "iOS17"),
+]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_ramp_shows_where_each_sample_was_taken(mode: str) -> None:
-    def build(x: Any) -> Any:
-        return mb.resize_bilinear(x=x, target_size_height=10, target_size_width=14, sampling_mode=mode)
+def _ramp_resized(name: str, parameters: dict[str, Any], target: str) -> np.ndarray:
+    (found,) = run_program(lambda x: getattr(mb, name)(x=x, **parameters), {"x": RAMP}, target)
+    return np.asarray(found[0, 0])
 
-    (found,) = run_program(build, {"x": RAMP})
+
+@pytest.mark.parametrize(("name", "parameters", "mode", "target"), RAMPS)
+def test_a_ramp_shows_where_each_sample_was_taken(
+    name: str, parameters: dict[str, Any], mode: str, target: str
+) -> None:
+    found = _ramp_resized(name, parameters, target)
     expected = 10 * positions(mode, 5, 10)[:, None] + positions(mode, 7, 14)
-    np.testing.assert_allclose(found[0, 0], expected, atol=1e-5)
-
-
-def test_a_shift_by_half_a_pixel_fails() -> None:
-    case = _bilinear("UNALIGN_CORNERS", 10, 14, RAMP)
-    shifted = Case(case.operation, "shifted", case.build, case.inputs, lambda: interpolated(RAMP, "DEFAULT", 10, 14))
-    check(case)
-    with pytest.raises(AssertionError):
-        check(shifted)
-
-
-def test_resample_agrees_with_grid_sample() -> None:
-    case = _resample("bilinear", "symmetric", "normalized_minus_one_to_one", False)
-    expected = F.grid_sample(torch.tensor(X), torch.tensor(GRID), padding_mode="reflection", align_corners=False)
-    (found,) = run_program(case.build, case.inputs)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "parameters", "target"), NEAREST_RAMPS)
+def test_a_ramp_shows_which_pixel_was_taken(name: str, parameters: dict[str, Any], target: str) -> None:
+    found = _ramp_resized(name, parameters, target)
+    np.testing.assert_array_equal(found, 10 * (np.arange(10) // 2)[:, None] + np.arange(14) // 2)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "DEFAULT"])
+def test_another_sampling_mode_fails(mode: str) -> None:
+    wrong = case("resize_bilinear", "", linear("DEFAULT", 10, 14), "iOS15", RAMP, **SIZE, sampling_mode=mode)
+    with pytest.raises(AssertionError):
+        check(wrong)

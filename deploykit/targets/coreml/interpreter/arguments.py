@@ -16,6 +16,10 @@ Value = Tensor | str
 Argument = Value | Sequence[Value]
 
 
+class UndefinedResultError(ValueError):
+    """The program asks an operation for something whose result its specification leaves open; the message says what."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """The arguments of one operation; an optional argument that the program leaves out is absent."""

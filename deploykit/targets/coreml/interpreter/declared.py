@@ -35,7 +35,7 @@ NUMPY_TYPES = {
 
 
 class ColorLayout(StrEnum):
-    """The channels of an image input, in the order in which the program receives them."""
+    """The channels of an image, in the order in which the program receives or returns them."""
 
     RGB = "rgb"
     BGR = "bgr"
@@ -46,8 +46,8 @@ class ColorLayout(StrEnum):
 class ProgramTensor:
     """One value of a program: ``shape`` with -1 for an axis of any size, ``dtype`` as numpy names it.
 
-    With ``color`` it is an image input: the caller gives 8-bit pixels (height, width, channels), channels in
-    RGB order or one of grey. Scale and bias are operations of the program.
+    With ``color`` it is an image: pixels (height, width, channels) to and from the caller, channels in RGB order or
+    one of grey, 8 bits each, or halves where the file says so. Scale and bias are operations of the program.
     """
 
     name: str
@@ -86,3 +86,25 @@ def rounded(value: Tensor, dtype: str) -> Tensor:
 def as_array(value: Tensor, dtype: str) -> NDArray[Any]:
     """Return a copy of ``value`` as a numpy array of the declared type."""
     return value.numpy().astype(dtype, copy=True)
+
+
+def from_pixels(pixels: Tensor, image: ProgramTensor, rank: int) -> Tensor:
+    """Return the pixels of ``image`` (H, W, C) as the program receives them: ([1, ...] C, H, W), of ``rank`` axes."""
+    if image.color is ColorLayout.BGR:
+        pixels = pixels.flip(-1)
+    value = pixels.permute(2, 0, 1)
+    return value.reshape([1] * (rank - 3) + list(value.shape))
+
+
+def to_pixels(value: Tensor, image: ProgramTensor) -> NDArray[Any]:
+    """Return a result of the program ([1, ...] C, H, W) as the pixels of ``image`` (H, W, C).
+
+    8-bit pixels are the values rounded to the nearest integer, half to even, and limited to [0, 255]. The format says
+    nothing of either.
+    """
+    pixels = value.reshape(value.shape[-3:]).permute(1, 2, 0)
+    if image.color is ColorLayout.BGR:
+        pixels = pixels.flip(-1)
+    if image.dtype == "uint8":
+        pixels = pixels.round().clamp(0, 255)
+    return as_array(pixels, image.dtype)

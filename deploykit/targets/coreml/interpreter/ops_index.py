@@ -1,4 +1,4 @@
-"""Slicing, gathering and scattering."""
+"""Slicing, gathering, scattering and what else reads or writes at given positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deploykit.targets.coreml.interpreter.arguments import Arguments, Operation
+from deploykit.targets.coreml.interpreter.arguments import Arguments, Operation, UndefinedResultError
 
 _SCATTER_REDUCTION = {"mul": "prod", "div": "prod", "max": "amax", "min": "amin"}
 
@@ -69,14 +69,20 @@ def _slice_by_size(arguments: Arguments) -> Tensor:
     return out
 
 
-def _wrapped(indices: Tensor, size: int) -> Tensor:
+def _wrapped(arguments: Arguments, indices: Tensor, size: int) -> Tensor:
+    """Return ``indices`` along an axis of ``size``, all within it. Raises UndefinedResultError."""
+    # The forms of iOS 17 on, which have this parameter, no longer count negative indices from the end.
+    least = 0 if arguments.has("validate_indices") else -size
+    outside = indices[(indices < least) | (indices >= size)]
+    if outside.numel():
+        raise UndefinedResultError(f"index {int(outside[0])} of an axis that takes {least} to {size - 1}")
     return torch.where(indices < 0, indices + size, indices)
 
 
 def _gather(arguments: Arguments) -> Tensor:
     x, indices = arguments.tensor("x"), arguments.tensor("indices")
     axis, batch = arguments.integer("axis") % x.ndim, arguments.integer("batch_dims", 0)
-    indices = _wrapped(indices, x.shape[axis])
+    indices = _wrapped(arguments, indices, x.shape[axis])
     if batch == 0:
         out = x.index_select(axis, indices.reshape(-1))
         return out.reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
@@ -88,14 +94,14 @@ def _gather(arguments: Arguments) -> Tensor:
 
 def _gather_along_axis(arguments: Arguments) -> Tensor:
     x, axis = arguments.tensor("x"), arguments.integer("axis")
-    return torch.take_along_dim(x, _wrapped(arguments.tensor("indices"), x.shape[axis]), axis)
+    return torch.take_along_dim(x, _wrapped(arguments, arguments.tensor("indices"), x.shape[axis]), axis)
 
 
-def _rows(indices: Tensor, shape: torch.Size) -> Tensor:
+def _rows(arguments: Arguments, indices: Tensor, shape: torch.Size) -> Tensor:
     """Return for each index vector (..., K) the number of the row it names among the first K axes of ``shape``."""
     number = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for axis, size in enumerate(shape[: indices.shape[-1]]):
-        number = number * size + _wrapped(indices[..., axis], size)
+        number = number * size + _wrapped(arguments, indices[..., axis], size)
     return number
 
 
@@ -111,7 +117,7 @@ def _gather_nd(arguments: Arguments) -> Tensor:
     if batch == 0:
         blocks = x.unsqueeze(0)
     taken = [
-        block.reshape(-1, *block.shape[depth:])[_rows(pick, block.shape)]
+        block.reshape(-1, *block.shape[depth:])[_rows(arguments, pick, block.shape)]
         for block, pick in zip(blocks, picks, strict=True)
     ]
     return torch.stack(taken).reshape(indices.shape[:-1] + x.shape[batch + depth :])
@@ -132,14 +138,14 @@ def _scattered(flat: Tensor, where: Tensor, updates: Tensor, mode: str) -> Tenso
 def _scatter_nd(arguments: Arguments) -> Tensor:
     base, indices = arguments.tensor("data"), arguments.tensor("indices")
     width = math.prod(base.shape[indices.shape[-1] :])
-    where = _rows(indices, base.shape).reshape(-1, 1) * width + torch.arange(width)
+    where = _rows(arguments, indices, base.shape).reshape(-1, 1) * width + torch.arange(width)
     flat = _scattered(base.reshape(-1), where, arguments.tensor("updates"), arguments.text("mode"))
     return flat.reshape(base.shape)
 
 
 def _scatter_along_axis(arguments: Arguments) -> Tensor:
     base, axis = arguments.tensor("data"), arguments.integer("axis")
-    indices = _wrapped(arguments.tensor("indices"), base.shape[axis])
+    indices = _wrapped(arguments, arguments.tensor("indices"), base.shape[axis])
     places = torch.arange(base.numel()).reshape(base.shape)
     where = torch.take_along_dim(places, indices, axis)
     flat = _scattered(base.reshape(-1), where, arguments.tensor("updates"), arguments.text("mode"))
@@ -148,10 +154,19 @@ def _scatter_along_axis(arguments: Arguments) -> Tensor:
 
 def _scatter(arguments: Arguments) -> Tensor:
     base, axis = arguments.tensor("data"), arguments.integer("axis")
-    indices = _wrapped(arguments.tensor("indices"), base.shape[axis])
+    indices = _wrapped(arguments, arguments.tensor("indices"), base.shape[axis])
     where = torch.arange(base.numel()).reshape(base.shape).index_select(axis, indices.reshape(-1))
     flat = _scattered(base.reshape(-1), where, arguments.tensor("updates"), arguments.text("mode"))
     return flat.reshape(base.shape)
+
+
+def _reverse_sequence(arguments: Arguments) -> Tensor:
+    x, lengths = arguments.tensor("x"), arguments.tensor("lengths")
+    along, batch = arguments.integer("seq_axis") % x.ndim, arguments.integer("batch_axis") % x.ndim
+    position = torch.arange(x.shape[along]).reshape([-1 if axis == along else 1 for axis in range(x.ndim)])
+    length = lengths.reshape([-1 if axis == batch else 1 for axis in range(x.ndim)])
+    source = torch.where(position < length, length - 1 - position, position)
+    return torch.take_along_dim(x, source.expand(x.shape), along)
 
 
 def _one_hot(arguments: Arguments) -> Tensor:
@@ -175,6 +190,7 @@ INDEX: Final[Mapping[str, Operation]] = {
     "scatter": _scatter,
     "scatter_along_axis": _scatter_along_axis,
     "scatter_nd": _scatter_nd,
+    "reverse_sequence": _reverse_sequence,
     "one_hot": _one_hot,
     "non_zero": _non_zero,
 }

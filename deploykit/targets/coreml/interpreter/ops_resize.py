@@ -17,10 +17,11 @@ from torch import Tensor
 from deploykit.targets.coreml.interpreter.arguments import Arguments, Operation
 
 
-def grid_points(mode: str, size: int, target: int) -> Tensor:
+def grid_points(mode: str, size: float, target: int) -> Tensor:
     """Return where the ``target`` samples of an axis lie among its ``size`` pixels: (target,) float64.
 
-    ``mode`` is the sampling mode of ``resize_bilinear``; positions are clamped to [0, size - 1].
+    ``mode`` is the sampling mode of ``resize_bilinear``; positions are clamped to [0, size - 1]. A box may span a
+    fraction of a pixel, or be turned round, so that ``size`` is below 1.
     """
     index = torch.arange(target, dtype=torch.float64)
     if mode in {"STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"}:
@@ -33,7 +34,7 @@ def grid_points(mode: str, size: int, target: int) -> Tensor:
         points = (index + 0.5) * (max(1, size - 1) / target)
     else:
         points = (index + 0.5) * (size / target) - 0.5
-    return points.clamp(0, size - 1)
+    return points.clamp(min(0.0, size - 1), max(0.0, size - 1))
 
 
 def _linear(x: Tensor, axis: int, points: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ def _tap(x: Tensor, rows: Tensor, columns: Tensor, outside: float) -> Tensor:
     return torch.where(inside.unsqueeze(1), taken, outside)
 
 
-def _sampled(x: Tensor, columns: Tensor, rows: Tensor, nearest: bool, outside: float) -> Tensor:
+def sampled(x: Tensor, columns: Tensor, rows: Tensor, nearest: bool, outside: float) -> Tensor:
     """Return ``x`` read at real positions in pixels: (B, C, h, w)."""
     if nearest:
         return _tap(x, rows.round().to(torch.int64), columns.round().to(torch.int64), outside)
@@ -148,7 +149,7 @@ def _read_at(arguments: Arguments, coordinates: Tensor) -> Tensor:
         for axis, size in ((0, x.shape[3]), (1, x.shape[2]))
     )
     nearest = arguments.text("sampling_mode") == "nearest"
-    return _sampled(x, columns, rows, nearest, arguments.number("padding_value"))
+    return sampled(x, columns, rows, nearest, arguments.number("padding_value"))
 
 
 def _resample(arguments: Arguments) -> Tensor:

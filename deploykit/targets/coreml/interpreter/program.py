@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from deploykit.targets.coreml.interpreter.declared import (
 )
 from deploykit.targets.coreml.interpreter.table import OPERATIONS
 
+# The channels and the type of the pixels.
 _COLORS = {
-    "RGB": ColorLayout.RGB,
-    "BGR": ColorLayout.BGR,
-    "GRAYSCALE": ColorLayout.GRAYSCALE,
-    "GRAYSCALE_FLOAT16": ColorLayout.GRAYSCALE,
+    "RGB": (ColorLayout.RGB, "uint8"),
+    "BGR": (ColorLayout.BGR, "uint8"),
+    "GRAYSCALE": (ColorLayout.GRAYSCALE, "uint8"),
+    "GRAYSCALE_FLOAT16": (ColorLayout.GRAYSCALE, "float16"),
 }
 
 
@@ -59,22 +60,25 @@ class Step:
 class Program:
     """A program ready to run. ``unknown`` names the operations that the interpreter does not know.
 
-    With unknown operations ``steps`` is empty. ``received`` holds the inputs as the program takes them: an
-    image input is there (1, channels, height, width). ``constants`` are the outputs that depend on no input.
+    With unknown operations ``steps`` is empty. ``inputs`` and ``outputs`` are as the caller gives and gets them,
+    ``received`` and ``computed`` the same as the program has them: an image is there (1, channels, height, width).
+    ``constants`` are the outputs that depend on no input.
     """
 
     inputs: tuple[ProgramTensor, ...]
     received: tuple[ProgramTensor, ...]
     outputs: tuple[ProgramTensor, ...]
+    computed: tuple[ProgramTensor, ...]
     unknown: tuple[str, ...]
     steps: tuple[Step, ...] = ()
     constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-def load_program(package: Path) -> Program:
+def load_program(package: Path, half_rounding: bool = True) -> Program:
     """Return the program of ``package``, its weights decompressed and converted once.
 
-    ArtifactError: the path is no readable package of an ML program. TargetError: coremltools is missing.
+    Without ``half_rounding`` every computed fp16 value counts as declared float32; inputs and stored constants keep
+    their type. ArtifactError: the path is no readable package of an ML program. TargetError: coremltools is missing.
     """
     model = _open(package)
     spec = model.get_spec()
@@ -91,12 +95,16 @@ def load_program(package: Path) -> Program:
     block = function.block_specializations[function.opset]
     declared = {tensor.name: tensor for tensor in _declared(function, block)}
     received = tuple(declared[entry.name] for entry in function.inputs if entry.name in declared)
+    if not half_rounding:
+        declared = {name: _in_float(tensor) for name, tensor in declared.items()}
     colors = _image_colors(spec, name)
     unknown = tuple(sorted({kind for kind in _kinds(block) if kind not in OPERATIONS and kind != "const"}))
+    computed = tuple(declared[output] for output in block.outputs if output in declared)
     program = Program(
-        inputs=tuple(_as_given(tensor, colors.get(tensor.name)) for tensor in received),
+        inputs=tuple(_outside(tensor, colors) for tensor in received),
         received=received,
-        outputs=tuple(declared[output] for output in block.outputs if output in declared),
+        outputs=tuple(_outside(tensor, colors) for tensor in computed),
+        computed=computed,
         unknown=unknown,
     )
     return program if unknown else _with_steps(program, _loaded(package, model, spec, name), declared)
@@ -158,6 +166,10 @@ def _declared(function: Any, block: Any) -> Iterator[ProgramTensor]:
                 yield ProgramTensor(entry.name, shape, dtype)
 
 
+def _in_float(tensor: ProgramTensor) -> ProgramTensor:
+    return replace(tensor, dtype="float32") if tensor.dtype == "float16" else tensor
+
+
 def _kinds(block: Any) -> Iterator[str]:
     for operation in block.operations:
         yield operation.type
@@ -165,10 +177,10 @@ def _kinds(block: Any) -> Iterator[str]:
             yield from _kinds(inner)
 
 
-def _image_colors(spec: Any, name: str) -> dict[str, ColorLayout]:
+def _image_colors(spec: Any, name: str) -> dict[str, tuple[ColorLayout, str]]:
     description = next((function for function in spec.description.functions if function.name == name), spec.description)
     colors = {}
-    for feature in description.input:
+    for feature in (*description.input, *description.output):
         if feature.type.WhichOneof("Type") == "imageType":
             image = feature.type.imageType
             kind = type(image).DESCRIPTOR.fields_by_name["colorSpace"].enum_type.values_by_number
@@ -176,12 +188,13 @@ def _image_colors(spec: Any, name: str) -> dict[str, ColorLayout]:
     return colors
 
 
-def _as_given(tensor: ProgramTensor, color: ColorLayout | None) -> ProgramTensor:
-    """Return the input as the caller gives it: an image has its channels last and 8 bits."""
-    if color is None:
+def _outside(tensor: ProgramTensor, colors: Mapping[str, tuple[ColorLayout, str]]) -> ProgramTensor:
+    """Return the input or output as the caller has it: an image has its channels last."""
+    if tensor.name not in colors:
         return tensor
+    color, dtype = colors[tensor.name]
     channels, height, width = tensor.shape[-3:]
-    return ProgramTensor(tensor.name, (height, width, channels), "uint8", color)
+    return ProgramTensor(tensor.name, (height, width, channels), dtype, color)
 
 
 def _with_steps(program: Program, function: Any, declared: Mapping[str, ProgramTensor]) -> Program:
@@ -208,7 +221,7 @@ def _with_steps(program: Program, function: Any, declared: Mapping[str, ProgramT
         for variable in function.outputs
         if isinstance(value := constants.get(id(variable)), torch.Tensor)
     }
-    return Program(program.inputs, program.received, program.outputs, program.unknown, tuple(steps), fixed)
+    return replace(program, steps=tuple(steps), constants=fixed)
 
 
 def _slot(variable: Any, constants: Mapping[int, Value]) -> Slot | tuple[Slot, ...]:

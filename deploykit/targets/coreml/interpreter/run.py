@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deploykit.errors import ArtifactError, TargetError
-from deploykit.targets.coreml.interpreter.declared import ColorLayout, ProgramTensor, as_array, rounded
+from deploykit.targets.coreml.interpreter.arguments import UndefinedResultError
+from deploykit.targets.coreml.interpreter.declared import ProgramTensor, as_array, from_pixels, rounded, to_pixels
 from deploykit.targets.coreml.interpreter.program import Step, evaluate, load_program
 
 
@@ -32,12 +33,20 @@ class MilInterpreter:
     It is the arithmetic of the program as specified. Every operation takes its declared inputs, computes in
     float32 and rounds its result once to the declared type, so an fp16 program rounds after each operation.
     It is not the rounding of the Neural Engine, whose order of summation and inner precision are not published.
+
+    It stands alone, numpy arrays in and out, on any operating system::
+
+        MilInterpreter("net.mlpackage").run({"image": image})["logits"]
     """
 
-    def __init__(self, package: Path) -> None:
-        """Read ``package``; nothing runs yet. ArtifactError for a path that is no readable ML program."""
-        self._package = package
-        self._program = load_program(package)
+    def __init__(self, package: Path | str, half_rounding: bool = True) -> None:
+        """Read ``package``; nothing runs yet. ArtifactError for a path that is no readable ML program.
+
+        Without ``half_rounding`` an fp16 program is evaluated in float32 throughout: what it computes from the same
+        (half precision) weights and inputs before rounding takes its share. Its values are then float32.
+        """
+        self._package = Path(package)
+        self._program = load_program(self._package, half_rounding)
         self._releases = _releases(self._program.steps)
 
     @property
@@ -47,7 +56,7 @@ class MilInterpreter:
 
     @property
     def outputs(self) -> tuple[ProgramTensor, ...]:
-        """The outputs as ``run`` returns them; an image output as the program's tensor, before it becomes pixels."""
+        """The outputs as ``run`` returns them."""
         return self._program.outputs
 
     def unknown_operations(self) -> tuple[str, ...]:
@@ -57,12 +66,14 @@ class MilInterpreter:
     def run(self, inputs: Mapping[str, NDArray[Any]], keep: Collection[str] = ()) -> dict[str, NDArray[Any]]:
         """Return the outputs by name, and with them the intermediate values named in ``keep``.
 
+        An image, input or output, is an array of pixels (height, width, channels); see ``ProgramTensor``.
         ArtifactError: an input is missing, unknown, or of another shape or type than declared; a name in
-        ``keep`` is no value of the program. TargetError: the program holds unknown operations (all are named).
+        ``keep`` is no value of the program; an index lies outside its axis. TargetError: the program holds
+        unknown operations (all are named).
         """
         received = self._received(inputs)
         computed = {output.name: output for step in self._program.steps for output in step.outputs}
-        declared = {tensor.name: tensor for tensor in (*self._program.received, *self.outputs)} | computed
+        declared = {tensor.name: tensor for tensor in (*self._program.received, *self._program.computed)} | computed
         lost = sorted(set(keep) - set(declared))
         if lost:
             raise ArtifactError("the program has no such value", where=str(self._package), found=", ".join(lost))
@@ -72,11 +83,15 @@ class MilInterpreter:
         for _, tensor, value in self._evaluated(received):
             if tensor.name in wanted:
                 found[tensor.name] = value
-        order = [tensor.name for tensor in self.outputs] + [name for name in declared if name in set(keep)]
-        return {name: as_array(found[name], declared[name].dtype) for name in order}
+        returned = {tensor.name: _returned(found[tensor.name], tensor) for tensor in self.outputs}
+        kept = [name for name in declared if name in set(keep) and name not in returned]
+        return returned | {name: as_array(found[name], declared[name].dtype) for name in kept}
 
     def trace(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[TracedValue]:
-        """Yield every value that depends on the inputs, in the order of the program; errors as ``run``."""
+        """Yield every value that depends on the inputs, in the order of the program; errors as ``run``.
+
+        An image output is here the program's tensor, before it becomes pixels.
+        """
         for step, tensor, value in self._evaluated(self._received(inputs)):
             yield TracedValue(tensor.name, step.operation, as_array(value, tensor.dtype))
 
@@ -85,6 +100,13 @@ class MilInterpreter:
         for step, released in zip(self._program.steps, self._releases, strict=True):
             try:
                 results = evaluate(step, known)
+            except UndefinedResultError as error:
+                raise ArtifactError(
+                    "what the program computes from these inputs is not defined",
+                    where=f"{self._package}: {step.operation} {step.outputs[0].name}",
+                    found=str(error),
+                    expected="arguments for which the operation has a result on every device",
+                ) from error
             except Exception as error:
                 error.add_note(f"in {step.operation} {step.outputs[0].name} of {self._package}")
                 raise
@@ -124,11 +146,12 @@ class MilInterpreter:
             )
         value = torch.from_numpy(np.array(array))
         if given.color is not None:
-            if given.color is ColorLayout.BGR:
-                value = value.flip(-1)
-            value = value.permute(2, 0, 1)
-            value = value.reshape([1] * (len(taken.shape) - 3) + list(value.shape))
+            value = from_pixels(value, given, len(taken.shape))
         return rounded(value, taken.dtype)
+
+
+def _returned(value: Tensor, output: ProgramTensor) -> NDArray[Any]:
+    return as_array(value, output.dtype) if output.color is None else to_pixels(value, output)
 
 
 def _releases(steps: tuple[Step, ...]) -> tuple[tuple[str, ...], ...]:

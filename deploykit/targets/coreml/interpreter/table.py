@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from deploykit.targets.coreml.interpreter.arguments import Operation
+from deploykit.targets.coreml.interpreter.ops_boxes import BOXES
 from deploykit.targets.coreml.interpreter.ops_compressed import COMPRESSED
 from deploykit.targets.coreml.interpreter.ops_elementwise import ELEMENTWISE
 from deploykit.targets.coreml.interpreter.ops_index import INDEX
@@ -16,6 +17,7 @@ from deploykit.targets.coreml.interpreter.ops_shape import SHAPE
 from deploykit.targets.coreml.interpreter.ops_spatial import SPATIAL
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
+    **BOXES,
     **COMPRESSED,
     **ELEMENTWISE,
     **INDEX,

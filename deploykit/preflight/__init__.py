@@ -1,0 +1,1 @@
+"""Preflight: what each target makes of a network, said without converting it."""

@@ -1,0 +1,138 @@
+"""One open file against its reference: every output compared, measured and linted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.chatter import contained
+from deploykit.errors import ArtifactError, DeploykitError
+from deploykit.recipe import Recipe
+from deploykit.records import Tolerance
+from deploykit.targets.base import Array, Runtime
+from deploykit.verification.bind_inputs import fed
+from deploykit.verification.bind_outputs import OutputBinding, form_of, holds_probabilities, softmax
+from deploykit.verification.exported import ExportedFile
+from deploykit.verification.figures import cosine, mean_iou, truth_miou, worst_value
+from deploykit.verification.lint import lint_output
+from deploykit.verification.records import InputBinding, OutputForm, OutputVerification, RuntimePair
+from deploykit.verify.compare import compare
+from deploykit.verify.reference import Outputs, gather
+from deploykit.verify.samples import Sample
+from deploykit.vocab import Precision
+
+Value = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file in one runtime, with the recipe at the size of its pixels and the inputs that are bound to it."""
+
+    file: ExportedFile
+    runtime: Runtime
+    recipe: Recipe
+    inputs: tuple[InputBinding, ...]
+
+    def run(self, sample: Sample) -> dict[str, Array]:
+        """Return the outputs by the file's names. Raises ArtifactError where the runtime cannot run it."""
+        try:
+            with contained():
+                return self.runtime.run(fed(self.inputs, sample, self.recipe))
+        except DeploykitError:
+            raise
+        except Exception as error:
+            # Runtimes raise bare C++ exceptions whose classes they do not export under stable names.
+            raise ArtifactError(
+                "The runtime cannot run the file.",
+                where=str(self.file.path),
+                found=str(error).strip()[:400],
+                expected=f"a model that {self.runtime.name} runs on the inputs that it declares",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is allowed: the tolerance of the recipe for ``precision``."""
+
+    tolerance: Tolerance
+    precision: Precision
+
+
+def judge(
+    bindings: Sequence[OutputBinding],
+    found: Sequence[dict[str, Array]],
+    reference: Sequence[Outputs],
+    samples: Sequence[Sample],
+    bounds: Bounds,
+) -> tuple[OutputVerification, ...]:
+    """Return the verdict on each bound output; ``found`` are the file's own values, one dictionary per sample."""
+    return tuple(_output(one, found, reference, samples, bounds) for one in bindings)
+
+
+def _output(
+    binding: OutputBinding,
+    found: Sequence[dict[str, Array]],
+    reference: Sequence[Outputs],
+    samples: Sequence[Sample],
+    bounds: Bounds,
+) -> OutputVerification:
+    output = binding.output
+    ours = [binding.in_network_order(values[binding.file_output]) for values in found]
+    network = gather(reference, output.name)
+    form = form_of(binding, ours, network)
+    ours, theirs, tolerance = in_one_form(form, ours, network, bounds.tolerance)
+    classes = len(output.classes)
+    pictures = [sample.picture for sample in samples]
+    comparison = compare(output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
+    fits = all(a.shape == b.shape for a, b in zip(ours, theirs, strict=True))
+    masks = fits and classes > 1 and theirs[0].ndim == 4
+    return OutputVerification(
+        output=output.name,
+        file_output=binding.file_output,
+        layout=binding.layout,
+        form=form,
+        comparison=comparison,
+        cosine=cosine(ours, theirs) if fits else None,
+        miou=mean_iou(ours, theirs, samples) if masks else None,
+        truth_miou=truth_miou(ours, samples) if masks else None,
+        reference_truth_miou=truth_miou(theirs, samples) if masks else None,
+        worst=worst_value(comparison, ours, theirs, samples) if fits else None,
+        lints=lint_output(ours, theirs, bounds.precision),
+    )
+
+
+def in_one_form(
+    form: OutputForm, ours: Sequence[Value], network: Sequence[Value], tolerance: Tolerance
+) -> tuple[list[Value], list[Value], Tolerance]:
+    """Return both sides as probabilities where one of them is, and the tolerance that follows for them.
+
+    If no score is off by more than e, no probability is by more than e / 2: the derivatives of a softmax to its
+    scores have absolute values that sum to 2p(1 - p) at most.
+    """
+    if form is OutputForm.NETWORK:
+        return list(ours), list(network), tolerance
+    theirs = list(network) if holds_probabilities(network) else [softmax(one) for one in network]
+    halved = tolerance.max_abs_error and tolerance.max_abs_error / 2
+    reason = f"{tolerance.reason}; for probabilities half of what is allowed for scores"
+    return list(ours), theirs, replace(tolerance, max_abs_error=halved, reason=reason)
+
+
+def between(
+    names: tuple[str, str],
+    outputs: Sequence[OutputBinding],
+    values: tuple[Sequence[dict[str, Array]], Sequence[dict[str, Array]]],
+    samples: Sequence[Sample],
+    tolerance: Tolerance,
+) -> tuple[RuntimePair, ...]:
+    """Return how two runtimes of the same file differ, the second one as the reference."""
+    pictures = [sample.picture for sample in samples]
+    pairs = []
+    for one in outputs:
+        ours, theirs = ([one.in_network_order(item[one.file_output]) for item in side] for side in values)
+        classes = len(one.output.classes)
+        comparison = compare(one.output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
+        pairs.append(RuntimePair(*names, comparison))
+    return tuple(pairs)

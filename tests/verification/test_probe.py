@@ -1,0 +1,106 @@
+"""A file that preprocesses wrongly is told apart from one that does not, and the mistake is named."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from verification_cases import bare
+
+from deploykit.pipeline import Exporter, ExportOptions
+from deploykit.verification import verify
+from deploykit.verification.records import ProbeVerdict
+from deploykit.vocab import InputKind, Precision, Target
+
+FULL = pytest.mark.full
+IMAGE = ExportOptions(input_kind=InputKind.IMAGE)
+MEAN, SCALE = np.array([104.0, 117.0, 123.0]), np.array([0.017, 0.0195, 0.0221])
+MISTAKES = {
+    "the channels are swapped (RGB and BGR)": {"flipped": True},
+    "the division by 255 is missing, the mean is subtracted": {"scale": tuple(SCALE * 255)},
+    "the division by 255 is missing before a mean of 0 to 1": {
+        "mean": tuple(MEAN / 255),
+        "scale": tuple(SCALE * 255),
+    },
+    "no mean is subtracted": {"mean": (0.0,)},
+    "the mean is in the reverse order of channels": {"mean": tuple(MEAN[::-1])},
+    "the standard deviation is in the reverse order of channels": {"scale": tuple(SCALE[::-1])},
+    "mean and standard deviation are those of ImageNet": {
+        "mean": (103.53, 116.28, 123.675),
+        "scale": (1 / 57.375, 1 / 57.12, 1 / 58.395),
+    },
+    "pixels are brought to -1 to 1": {"mean": (127.5,), "scale": (1 / 127.5,)},
+    "pixels are only divided by 255": {"scale": (1 / 255,), "mean": (0.0,)},
+    "pixels are taken as they are": {"scale": (1.0,), "mean": (0.0,)},
+    "the channels are swapped (RGB and BGR), and no mean is subtracted": {
+        "mean": (0.0,),
+        "flipped": True,
+    },
+}
+NAMES = list(MISTAKES)
+SWAPPED, MISSING, REVERSED = NAMES[0], NAMES[1], NAMES[4]
+PLAIN = {
+    Target.ONNX: (SWAPPED, MISSING),
+    Target.COREML: (SWAPPED,),
+    Target.TFLITE: (REVERSED,),
+}
+CELLS = [
+    pytest.param(
+        target,
+        name,
+        marks=() if name in PLAIN[target] else FULL,
+        id=f"{target}-{index}",
+    )
+    for target in (Target.ONNX, Target.COREML, Target.TFLITE)
+    for index, name in enumerate(MISTAKES)
+]
+
+
+@pytest.fixture(scope="module")
+def exporter(case):
+    @cache
+    def of(name: str) -> Exporter:
+        return case().mistaken(**MISTAKES[name]) if name else case().exporter
+
+    return of
+
+
+def verified(exporter, case, target, folder, options=IMAGE):
+    path = bare(exporter.write(target, options, folder / "made"), folder / "bare")
+    return verify(path, recipe=case().recipe_path)
+
+
+@pytest.mark.parametrize(("target", "name"), CELLS)
+def test_the_mistake_is_named(exporter, case, tmp_path, target, name):
+    one = verified(exporter(name), case, target, tmp_path)
+    assert one.probe.verdict is ProbeVerdict.EXPLAINED, one.probe
+    assert [each.name for each in one.probe.explanations] == [name]
+    assert not one.passed
+    assert f"preprocessing: the file behaves as if {name}" in one.findings
+
+
+@pytest.mark.parametrize(
+    "target", [Target.ONNX, pytest.param(Target.COREML, marks=FULL), pytest.param(Target.TFLITE, marks=FULL)]
+)
+def test_a_right_file_agrees(exporter, case, tmp_path, target):
+    one = verified(exporter(""), case, target, tmp_path)
+    assert one.passed, one.findings
+    assert one.probe.verdict is ProbeVerdict.AGREES
+    assert one.probe.relative_l2 < one.probe.limit
+
+
+@FULL
+def test_the_mistake_is_named_in_half_precision(exporter, case, tmp_path):
+    name = SWAPPED
+    options = ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE)
+    one = verified(exporter(name), case, Target.ONNX, tmp_path, options)
+    assert one.precision is Precision.FP16
+    assert [each.name for each in one.probe.explanations] == [name]
+
+
+def test_a_float_input_has_nothing_to_probe(exporter, case, tmp_path):
+    one = verified(exporter(""), case, Target.ONNX, tmp_path, ExportOptions())
+    assert one.passed
+    assert one.probe.verdict is ProbeVerdict.SKIPPED
+    assert "photo (float32)" in one.probe.detail
