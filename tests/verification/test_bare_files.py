@@ -76,7 +76,7 @@ def test_the_converters_own_names(case, tmp_path, target):
     assert one.runtimes[0].outputs[0].file_output != "scores"
 
 
-@pytest.mark.parametrize("target", [Target.TFLITE, pytest.param(Target.ONNX, marks=FULL)])
+@pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.TFLITE, marks=FULL)])
 def test_channels_last(case, tmp_path, target):
     module = ChannelsLast(case().network.module)
     path = convert(target, module, (PHOTO.permute(0, 2, 3, 1).contiguous(),), tmp_path / f"last{SUFFIXES[target]}")

@@ -17,7 +17,7 @@ from deploykit.network import build_network
 from deploykit.vocab import Target
 
 FULL = pytest.mark.full
-EVERY = pytest.mark.parametrize("target", [*SUFFIXES, Target.COREAI])
+EVERY = pytest.mark.parametrize("target", [*SUFFIXES, pytest.param(Target.COREAI, marks=FULL)])
 MOST = pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.COREML, marks=FULL), Target.TFLITE])
 
 
