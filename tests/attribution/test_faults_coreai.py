@@ -176,11 +176,19 @@ FAULTS: dict[str, tuple[str, Edit]] = {
 # One fault a module, so that each of them can be told, and none beside another with nothing sound in between.
 TOGETHER = {
     "stem.0": (
-        *("stem weight scaled", "depthwise channels swapped", "pointwise one weight", "residual bias shifted"),
+        *("stem weight scaled", "depthwise channels swapped", "pointwise one weight"),
         *("residual slope", "dilated dilation", "gate weight", "larger corners", "aligned corners", "norm epsilon"),
         "transposed channels swapped",
     ),
-    "slope": ("slope", "residual subtracted", "gate activation", "join order", "leaky slope", "head weight"),
+    "slope": (
+        "slope",
+        "residual bias shifted",
+        "residual subtracted",
+        "gate activation",
+        "join order",
+        "leaky slope",
+        "head weight",
+    ),
 }
 
 
