@@ -74,8 +74,8 @@ GATES: tuple[Construct, ...] = (
     Construct(
         "constant over conv", "1 / conv(x)", of(lambda x, conv: 1 / (2 + conv(x).abs()), lambda: nn.Conv2d(8, 8, 1))
     ),
-    Construct("where", "by a comparison", of(lambda x: torch.where(x > 0.1, x, 0.5 * x - 1))),
-    Construct("masked fill", "by a comparison", of(lambda x: x.masked_fill(x < 0, -2.0))),
+    Construct("where", "by a comparison", of(lambda x: torch.where(x > 0.1, x, 0.5 * x + 0.05))),
+    Construct("masked fill", "by a comparison", of(lambda x: x.masked_fill(x < 0, 0.0))),
     Construct(
         "power, exp, log, sqrt",
         "of positive values",

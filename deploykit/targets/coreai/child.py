@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from coreai.authoring import AIModelAsset
 from coreai.runtime import NDArray
 
@@ -39,7 +40,7 @@ async def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
                 elif body["ask"] == "run":
                     send(answers, {}, await _run(function, arrays))
                 else:
-                    send(answers, _READERS[body["ask"]](body))
+                    send(answers, *_READERS[body["ask"]](body))
             except Exception as error:
                 # The runtime raises the errors of four languages, under classes that are not stable.
                 send(answers, {"error": f"{type(error).__name__}: {str(error).strip()}"})
@@ -68,22 +69,22 @@ async def _run(function: Any, arrays: Arrays) -> Arrays:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def _describe(body: Body) -> Body:
+def _describe(body: Body) -> tuple[Body, Arrays]:
     summary = AIModelAsset.load(body["path"]).summary(include_statistics=False)
     system = summary._compatibility_version if summary else None
-    return asdict(describe(load_program(Path(body["path"])), system))
+    return asdict(describe(load_program(Path(body["path"])), system)), {}
 
 
-def _text(body: Body) -> Body:
-    Path(body["to"]).write_text(program_text(load_program(Path(body["path"]))), "utf-8")
-    return {}
+def _text(body: Body) -> tuple[Body, Arrays]:
+    text = program_text(load_program(Path(body["path"]))).encode()
+    return {}, {"text": np.frombuffer(text, np.uint8)}
 
 
-def _expose(body: Body) -> Body:
+def _expose(body: Body) -> tuple[Body, Arrays]:
     program = load_program(Path(body["path"]))
     names = expose(program)
     program.save_asset(Path(body["to"]))
-    return {"names": names}
+    return {"names": names}, {}
 
 
 _READERS = {"describe": _describe, "text": _text, "expose": _expose}

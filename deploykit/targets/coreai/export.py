@@ -137,9 +137,5 @@ def _make_reproducible(path: Path) -> None:
 def content_items(path: Path) -> list[bytes]:
     """Return what the asset computes: its program as text, weights included, free of what says where it came from."""
     with Child(path) as child:
-        text = path.parent / f".{path.name}.mlir"
-        try:
-            child.ask("text", to=str(text.resolve()))
-            return [text.read_bytes()]
-        finally:
-            text.unlink(missing_ok=True)
+        _, found = child.ask("text")
+    return [found["text"].tobytes()]
