@@ -22,10 +22,10 @@ demo: $(STAMP)
 	$(BIN)/deploykit demo --output-dir demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 test-full: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --full
+	$(BIN)/python -m pytest -n 2 --full
 
 check: format-check lint type contracts docs-check test
 

@@ -18,7 +18,7 @@ from typing import Any
 import deploykit
 from deploykit.evaluation.evaluate import Options
 from deploykit.inspection import network_cost
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.recipe import bundled_recipes, load_recipe
 from deploykit.records import versioned
 from deploykit.vocab import Convention, Precision

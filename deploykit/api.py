@@ -14,8 +14,9 @@ from deploykit.evaluation.evaluate import evaluate
 from deploykit.graph.graph import Graph
 from deploykit.images.preprocess import Pixels, read_image
 from deploykit.inspection import inspect
+from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, load_network, recipe_for
-from deploykit.pipeline import DEFAULT_FOLDER, ExportOptions, Step, installed_targets
+from deploykit.pipeline import DEFAULT_FOLDER, Step, installed_targets
 from deploykit.pipeline import export as export_network
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact, Verification
@@ -166,7 +167,7 @@ def run_sequence(
             inputs = feed(picture_sample(recipe, pixels, feedback), runtime.inputs, recipe)
             with contained():
                 outputs = runtime.run(inputs)
-            feedback = next_feedback(recipe, read_back(outputs, runtime.outputs))
+            feedback = next_feedback(recipe, read_back(outputs, runtime.outputs), record.plan.output_kind)
             yield outputs
 
 

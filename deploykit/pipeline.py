@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,26 +20,22 @@ from deploykit.chatter import contained
 from deploykit.errors import TargetError, VerificationError
 from deploykit.graph.capture import active_in_training, weights
 from deploykit.graph.graph import Graph
-from deploykit.graph.passes.build_in_preprocessing import (
-    LARGEST_HALF,
-    SMALLEST_NORMAL_HALF,
-    Normalisation,
-    build_in_preprocessing,
-)
+from deploykit.graph.optimize import PASSES as OPTIMIZING
+from deploykit.graph.passes.build_in_preprocessing import LARGEST_HALF, SMALLEST_NORMAL_HALF
 from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
-from deploykit.graph.round import round_weights
-from deploykit.graph.simplify import PASSES
+from deploykit.lowering import ExportOptions, finish, optional_passes, options_for, plan_export, rewritten
 from deploykit.network import LoadedNetwork
-from deploykit.recipe import Recipe
-from deploykit.records import Artifact, Comparison, ExportPlan, SkippedTarget, TensorRecord
+from deploykit.recipe import Output, Recipe
+from deploykit.records import Artifact, Comparison, ExportPlan, PassReport, SkippedTarget, TensorRecord
 from deploykit.targets.base import ExportRequest, Runtime
-from deploykit.targets.table import TARGETS, check_plan, part, require
+from deploykit.targets.table import TARGETS, part, require
 from deploykit.verify.compare import compare
+from deploykit.verify.contract import compare_output, require_scores
 from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed, read_back
 from deploykit.version import __version__
-from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import InputKind, OutputKind, Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
 DEFAULT_FOLDER = Path("artifacts")
@@ -47,104 +43,25 @@ DEFAULT_FOLDER = Path("artifacts")
 WORTH_A_NOTE = 0.01
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What a user may choose; ``None`` takes the target's default."""
-
-    precision: Precision = Precision.FP32
-    input_kind: InputKind = InputKind.TENSOR
-    output_kind: OutputKind = OutputKind.LOGITS
-    layout: Layout | None = None
-    opset: int | None = None
-    minimum_os: str | None = None
-
-
-def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> ExportPlan:
-    """Return the frozen plan of one file. Raises TargetError where the target cannot do what is asked."""
-    row = TARGETS[target]
-    inputs = (BUILD_IN,) if options.input_kind is InputKind.IMAGE else ()
-    plan = ExportPlan(
-        target=target,
-        precision=options.precision,
-        layout=options.layout or Layout.NCHW,
-        input_kind=options.input_kind,
-        output_kind=options.output_kind,
-        input_shapes=tuple(item.shape for item in recipe.file.inputs),
-        passes=(*PASSES, *inputs, *(one.__name__ for one in _lowering(target))),
-        opset=row.default_opset if options.opset is None else options.opset,
-        minimum_os=options.minimum_os or row.default_minimum_os,
-    )
-    check_plan(plan)
-    return plan
-
-
-def options_for(target: Target, options: ExportOptions, *, alone: bool) -> ExportOptions:
-    """Return ``options`` for one of several targets: opset and minimum OS go only to the targets that have them.
-
-    A minimum OS that only another target has is not for this one; one that nobody has stays, and is refused.
-    """
-    row = TARGETS[target]
-    if alone:
-        return options
-    systems = {name for other in TARGETS.values() for name in other.minimum_os if name not in row.minimum_os}
-    return replace(
-        options,
-        opset=options.opset if row.opsets else None,
-        minimum_os=options.minimum_os if row.minimum_os and options.minimum_os not in systems else None,
-    )
-
-
-def _lowering(target: Target) -> tuple[Callable[[Graph], Graph], ...]:
-    passes: tuple[Callable[[Graph], Graph], ...] = part(target, "lowering").PASSES
-    return passes
-
-
-def lower(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
-    """Return ``deploy`` (float64) as the graph that ``plan`` writes: preprocessing, rounding, target rewrites."""
-    return _rewritten(round_weights(_with_preprocessing(deploy, recipe, plan)), plan)
-
-
-def lower_exactly(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
-    """Return what ``lower`` returns as it is before rounding: the same nodes, float64 weights and arithmetic."""
-    return _rewritten(_with_preprocessing(deploy, recipe, plan), plan)
-
-
-def _with_preprocessing(deploy: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
-    if plan.input_kind is not InputKind.IMAGE:
-        return deploy
-    # Core ML's image input hands pixels over as floats.
-    pixel_dtype = "float32" if plan.target is Target.COREML else "uint8"
-    return build_in_preprocessing(
-        deploy,
-        {
-            item.name: Normalisation(item.mean, item.scale, pixel_dtype)
-            for item in recipe.file.inputs
-            if item.kind == "image"
-        },
-    )
-
-
-def _rewritten(graph: Graph, plan: ExportPlan) -> Graph:
-    for rewrite in _lowering(plan.target):
-        graph = rewrite(graph)
-    return graph
-
-
 def compare_runtime(
-    runtime: Runtime, recipe: Recipe, precision: Precision, samples: Sequence[Sample], reference: Sequence[Outputs]
+    runtime: Runtime,
+    recipe: Recipe,
+    plan: ExportPlan,
+    samples: Sequence[Sample],
+    reference: Sequence[Outputs],
 ) -> tuple[Comparison, ...]:
-    """Return the comparison of every deployed output of the open file with the training form's."""
+    """Return the comparison of every deployed output of the open file of ``plan`` with the training form's."""
     measured = []
     for sample in samples:
         measured.append(read_back(runtime.run(feed(sample, runtime.inputs, recipe)), runtime.outputs))
-    tolerance = recipe.file.tolerances.of(precision)
+    tolerance = recipe.file.tolerances.of(plan.precision)
     return tuple(
-        compare(
-            output.name,
+        compare_output(
+            output,
             [np.asarray(one[output.name]) for one in measured],
             gather(reference, output.name),
             tolerance,
-            classes=len(output.classes),
+            plan.output_kind,
             pictures=[sample.picture for sample in samples],
         )
         for output in recipe.deployed()
@@ -164,10 +81,44 @@ class Exporter:
     """A network captured, simplified and certified once, with the reference that every file is compared with."""
 
     network: LoadedNetwork
+    training: Graph
     deploy: Graph
     samples: tuple[Sample, ...]
     reference: tuple[Outputs, ...]
     certificate: Certificate
+    _exact: dict[tuple[object, ...], Graph] = field(default_factory=dict, init=False, repr=False)
+
+    def exact(self, plan: ExportPlan) -> Graph:
+        """Return the graph that ``plan`` rounds and lowers, seen to equal the training form in float64.
+
+        Raises VerificationError where rewriting changed the network, naming the pass.
+        """
+        key = (plan.passes, plan.input_kind, plan.output_kind, plan.target is Target.COREML)
+        if key not in self._exact:
+            graph = rewritten(self.training, self.network.recipe, plan)
+            self._require_equal(graph, plan)
+            self._exact[key] = graph
+        return self._exact[key]
+
+    def _require_equal(self, graph: Graph, plan: ExportPlan) -> None:
+        recipe, sample = self.network.recipe, self.samples[0]
+        plain = replace(plan, passes=tuple(name for name in plan.passes if name not in optional_passes(plan.target)))
+        reference = run_exactly(rewritten(self.training, recipe, plain), recipe, sample)
+        limit = recipe.file.tolerances.float64.record()
+        error = _rewriting_error(graph, recipe, sample, reference)
+        if limit.relative_l2 is None or error <= limit.relative_l2:
+            return
+        for name in (name for name in plan.passes if name in OPTIMIZING):
+            error = _rewriting_error(rewritten(self.training, recipe, plan, until=name), recipe, sample, reference)
+            if error > limit.relative_l2:
+                break
+        raise VerificationError(
+            "Rewriting changed what the network computes; nothing was exported.",
+            where=f"{recipe.name}: the pass {name}",
+            found=f"relative L2 error {error:.3g} in float64",
+            expected=f"at most {limit.relative_l2:.3g}: {limit.reason}",
+            next_step=f"export with --skip-pass {name}, and report the network",
+        )
 
     def write(
         self,
@@ -188,17 +139,19 @@ class Exporter:
         recipe = self.network.recipe
         row = require(target)
         plan = plan_export(recipe, target, options)
+        for output in recipe.deployed():
+            require_scores(output, gather(self.reference, output.name), plan.output_kind)
         say(f"{target}: lowering")
-        graph = lower(self.deploy, recipe, plan)
+        graph = finish(self.exact(plan), plan)
         request = ExportRequest(graph, plan, recipe, describe(self.network, plan))
         with staged(output_dir / recipe.name / plan.folder()) as folder:
             path = folder / f"{recipe.name}{row.suffix}"
             say(f"{target}: converting")
             with contained(verbose):
-                part(target, "export").write(request, path)
+                on_file: tuple[PassReport, ...] = part(target, "export").write(request, path)
             say(f"{target}: running the file")
             with contained(verbose), part(target, "runtime").open_artifact(path) as runtime:
-                comparisons = compare_runtime(runtime, recipe, plan.precision, self.samples, self.reference)
+                comparisons = compare_runtime(runtime, recipe, plan, self.samples, self.reference)
                 inputs = tuple(_with_color_order(record, recipe) for record in runtime.inputs)
                 outputs, name = runtime.outputs, runtime.name
             _refuse_difference(recipe, plan, comparisons)
@@ -216,7 +169,7 @@ class Exporter:
                 inputs=inputs,
                 outputs=outputs,
                 toolchain=toolchain(target),
-                passes=graph.reports,
+                passes=(*graph.reports, *on_file),
                 comparisons=comparisons,
                 recipe_table=recipe.file.model_dump(mode="json"),
                 lint=lint(graph, plan),
@@ -261,7 +214,7 @@ def prepare_export(network: LoadedNetwork, samples: Sequence[Sample]) -> Exporte
             found="; ".join(certificate.faults()[:5]),
             next_step="look at deploykit verify-reparam --certificate FILE",
         )
-    return Exporter(network, deploy, tuple(samples), reference, certificate)
+    return Exporter(network, training, deploy, tuple(samples), reference, certificate)
 
 
 def installed_targets() -> tuple[tuple[Target, ...], tuple[SkippedTarget, ...]]:
@@ -274,6 +227,27 @@ def installed_targets() -> tuple[tuple[Target, ...], tuple[SkippedTarget, ...]]:
         else:
             ready.append(target)
     return tuple(ready), tuple(skipped)
+
+
+def _rewriting_error(graph: Graph, recipe: Recipe, sample: Sample, reference: Outputs) -> float:
+    """Return the relative L2 error of the float64 ``graph`` on ``sample``, the worst over its outputs."""
+    tolerance = recipe.file.tolerances.float64.record()
+    found = run_exactly(graph, recipe, sample)
+    return max(
+        compare(name, [value], [np.asarray(reference[name])], tolerance).relative_l2 for name, value in found.items()
+    )
+
+
+def run_exactly(graph: Graph, recipe: Recipe, sample: Sample) -> dict[str, np.ndarray]:
+    """Return the outputs of the float64 ``graph``, whose image inputs take pixels or the network's own tensors."""
+    built_in = bool(graph.report(BUILD_IN).fired)
+    images = {item.name for item in recipe.file.inputs if item.kind == "image"}
+    kinds = ["uint8" if built_in and spec.name in images else "float32" for spec in graph.inputs]
+    records = [TensorRecord(s.name, s.shape, kind, s.layout) for s, kind in zip(graph.inputs, kinds, strict=True)]
+    given = feed(sample, records, recipe)
+    values = [torch.from_numpy(given[spec.name]) for spec in graph.inputs]
+    taken = [v if spec.dtype == "uint8" else v.double() for v, spec in zip(values, graph.inputs, strict=True)]
+    return {name: value.numpy() for name, value in zip(graph.outputs, graph.run(*taken), strict=True)}
 
 
 def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[Comparison]) -> None:
@@ -316,6 +290,7 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
         "checkpoint_sha256": network.checkpoint_sha256,
         "precision": plan.precision.value,
         "layout": plan.layout.value,
+        "output_kind": plan.output_kind.value,
         "plan": plan.digest(),
     }
     for item in recipe.file.inputs:
@@ -328,15 +303,30 @@ def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
                 text += f", (pixel - {list(item.mean)}) * {list(item.scale)}"
         if item.feedback is not None:
             fed = item.feedback
-            text += (
-                f", probability of {fed.class_name} (softmax of {fed.output}) in the frame before; first {fed.first}"
-            )
+            how = "softmax of" if plan.output_kind is OutputKind.LOGITS else "as in"
+            text += f", probability of {fed.class_name} ({how} {fed.output}) in the frame before; first {fed.first}"
             found[f"feedback.{item.name}"] = fed.model_dump_json()
         found[f"input.{item.name}"] = text
     for output in recipe.deployed():
-        classes = f"; classes: {', '.join(output.classes)}" if output.classes else ""
-        found[f"output.{output.name}"] = f"{output.meaning}{classes}"
+        found[f"output.{output.name}"] = _meaning(output, plan.output_kind)
     return found
+
+
+def _meaning(output: Output, kind: OutputKind) -> str:
+    """Return what the values of ``output`` say in a file of ``kind``."""
+    names = output.classes
+    classes = f"; classes: {', '.join(names)}" if names else ""
+    if kind is OutputKind.LOGITS:
+        return f"{output.meaning}{classes}"
+    if kind is OutputKind.MASK:
+        numbers = (
+            ", ".join(f"{index} {name}" for index, name in enumerate(names)) if len(names) > 1 else "1 where above 0"
+        )
+        return f"number of the best class, as a float: {numbers}; from: {output.meaning}"
+    if len(names) > 2:
+        return f"probability of each class (softmax); from: {output.meaning}{classes}"
+    of_what = f"probability of {names[1]} (softmax over {' and '.join(names)})" if len(names) == 2 else "sigmoid"
+    return f"{of_what}; from: {output.meaning}"
 
 
 def toolchain(target: Target) -> dict[str, str]:

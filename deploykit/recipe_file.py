@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 
 from deploykit.recipe_tensors import FROM_TOML, Input, Output, Section, Size, Text, not_blank, once, some
 from deploykit.records import Tolerance
-from deploykit.vocab import InputKind, Layout, Precision, Target
+from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 # The most that float64 arithmetic may leave between the training form and the deploy graph, as relative L2.
 EXACT = 1e-12
@@ -133,6 +133,8 @@ class Variant(Section):
     """As `--precision`."""
     input_kind: Annotated[InputKind, FROM_TOML] = InputKind.TENSOR
     """As `--input-kind`."""
+    output_kind: Annotated[OutputKind, FROM_TOML] = OutputKind.LOGITS
+    """As `--output-kind`."""
     layout: Annotated[Layout, FROM_TOML] | None = None
     """As `--layout`."""
     size: Annotated[tuple[Size, Size], FROM_TOML] | None = None

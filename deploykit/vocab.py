@@ -41,9 +41,17 @@ class InputKind(StrEnum):
 
 
 class OutputKind(StrEnum):
-    """What the artifact returns: the network's logits."""
+    """What the artifact returns for each output.
+
+    ``logits``: the network's own scores. ``probability``: of two classes that of the second, the sigmoid of the
+    difference of their scores, (N, 1, H, W); of more the softmax, (N, C, H, W); of a single score its sigmoid.
+    ``mask``: the number of the best class, (N, 1, H, W); for two classes, or a single score above 0, that is 0 or 1.
+    Always float32: no runtime and no accelerator lacks it as an output, as each of them lacks some integer type.
+    """
 
     LOGITS = "logits"
+    PROBABILITY = "probability"
+    MASK = "mask"
 
 
 class Convention(StrEnum):

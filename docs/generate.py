@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import networks_page
+import speed_page
 import support_page
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from deploykit.cli.main import app
+from deploykit.graph import optimize
 from deploykit.graph.simplify import PASSES
 from deploykit.recipe import ProjectFile, RecipeFile
 from deploykit.targets.table import TARGETS, part
@@ -173,11 +175,19 @@ def passes() -> str:
     parts = [MADE, "# Passes", "", order, ""]
     for name in PASSES:
         parts += _described(f"deploykit.graph.passes.{name}", name)
+    parts += ["## Optimizing", "", "Exact as well; repeated in this order until none finds anything to do.", ""]
+    for name in optimize.PASSES:
+        parts += _described(f"deploykit.graph.passes.{name}", name)
     parts += ["## With `--input-kind image`", ""]
     parts += _described("deploykit.graph.passes.build_in_preprocessing", "build_in_preprocessing")
+    parts += ["## With `--output-kind probability` or `mask`", ""]
+    parts += _described("deploykit.graph.passes.output_contract", "output_contract")
     parts += ["## For one target", ""]
     for target in TARGETS:
-        for one in part(target, "lowering").PASSES:
+        lowering = part(target, "lowering")
+        for one in getattr(lowering, "FORMS", ()):
+            parts += _described(f"deploykit.graph.passes.{one.__name__}", f"{one.__name__} ({target}, optional)")
+        for one in lowering.PASSES:
             parts += _described(f"deploykit.graph.passes.{one.__name__}", f"{one.__name__} ({target})")
     return "\n".join(parts)
 
@@ -197,11 +207,23 @@ def support() -> str:
     return support_page.page(MADE)
 
 
+def speed() -> str:
+    """Return the exported files against the converters' own, as measured."""
+    return speed_page.page(MADE)
+
+
+def speed_chart() -> str:
+    """Return the bar chart of that page."""
+    return speed_page.chart(MADE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "networks.md": networks,
     "passes.md": passes,
     "recipes.md": recipes,
+    "speed.md": speed,
+    "speed.svg": speed_chart,
     "support.md": support,
     "targets.md": targets,
 }

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Tests run in as many processes as there are cores: threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The files of these folders share what their conftest.py exports once for a process.
+SHARING = (
+    "tests/attribution",
+    "tests/certificate",
+    "tests/cli",
+    "tests/evaluation",
+    "tests/inspection",
+    "tests/provenance",
+    "tests/verification",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +33,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("full"):
             item.add_marker(pytest.mark.skip(reason="run by make test-full"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give all tests of a file, or of a folder in ``SHARING``, to one worker: what they share is exported once.
+
+    The groups of ``--dist loadgroup`` do nothing from pytest 9.2 on (pytest-xdist, issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneWorkerForAFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder in SHARING else file
+
+    return OneWorkerForAFile(config, log)
 
 
 @pytest.fixture(scope="session")

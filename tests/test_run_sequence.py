@@ -13,7 +13,7 @@ from deploykit import api
 from deploykit.errors import ArtifactError, CaptureError, ImageError
 from deploykit.images.preprocess import preprocess
 from deploykit.images.synthetic import synthesize
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.report.picture import write_image
 from deploykit.vocab import InputKind, Layout, Target
 

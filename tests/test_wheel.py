@@ -40,19 +40,36 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
     assert wheel.stat().st_size < 25_000_000
 
 
-def test_the_installed_wheel_exports_from_any_folder(wheel, tmp_path):
-    venv.create(tmp_path / "env", with_pip=False)
-    python = tmp_path / "env" / "bin" / "python"
-    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The Python of another environment in which the wheel is installed."""
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=False)
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile")
+    run(*pip, "--target", site, wheel, cwd=folder)
     # The dependencies of the environment that runs the tests are reused instead of being installed again.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    work = tmp_path / "elsewhere"
-    work.mkdir()
-    where = run(python, "-c", "import deploykit; print(deploykit.__file__)", cwd=work).stdout.strip()
-    assert Path(where).is_relative_to(site)
-    command = (python, "-c", "from deploykit.cli.main import main; main()")
-    done = run(*command, "export", "--target", "onnx", "--json", cwd=work)
-    (artifact,) = json.loads(done.stdout)["body"]["artifacts"]
-    assert (work / artifact["path"]).is_file()
-    assert (work / artifact["path"]).with_name("manifest.json").is_file()
+    return folder / "bin" / "python"
+
+
+def run_installed(python: Path, *arguments: str, cwd: Path) -> dict:
+    code = "import sys, deploykit; sys.stderr.write(deploykit.__file__); from deploykit.cli.main import main; main()"
+    done = run(python, "-c", code, *arguments, "--json", cwd=cwd)
+    assert done.stderr.startswith(str(python.parents[1] / "lib"))
+    return json.loads(done.stdout)["body"]
+
+
+def test_the_installed_wheel_loads_a_bundled_network_from_any_folder(installed, tmp_path):
+    body = run_installed(installed, "evaluate", "sinet", "--samples", "1", "--clips", "0", cwd=tmp_path)
+    (found,) = body["evaluations"]
+    assert found["subject"] == "sinet"
+    assert found["images"][0]["foreground_iou"] > 0.9
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.full
+def test_the_installed_wheel_exports_from_any_folder(installed, tmp_path):
+    (artifact,) = run_installed(installed, "export", "--target", "onnx", cwd=tmp_path)["artifacts"]
+    assert (tmp_path / artifact["path"]).is_file()
+    assert (tmp_path / artifact["path"]).with_name("manifest.json").is_file()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from deploykit.attribution.file import File, Fit
+from deploykit.attribution.judge import judge
 from deploykit.attribution.lowered import Lowered, Node, Values
 from deploykit.attribution.walk import Computed, Walk
 
@@ -27,6 +28,8 @@ _CLEARLY = 2.0
 _NEAR = 0.3
 # How far a value may be from the network's that has the right place in the file and did not disturb what follows.
 _SMALL = 0.05
+# Operations that make different values equal, which a converter may write as several or begin in the one before.
+_CUTTING = ("relu", "clamp", "clamp_min", "clamp_max", "hardtanh", "minimum", "maximum")
 
 
 @dataclass(frozen=True)
@@ -264,8 +267,23 @@ class _Aligner:
                 for fit in self._near(node, self._computed[node.name].exact, _SMALL)
                 if fit.value not in self._claimed and self._same_place(node.name, fit.value)
             ]
-            if len({fit.value for fit in fits}) == 1 and self._agrees(node, fits[0]):
+            if len({fit.value for fit in fits}) == 1 and self._agrees(node, fits[0]) and not self._cut(node, fits[0]):
                 self._claim(node.name, fits[0])
+
+    def _cut(self, node: Node, fit: Fit) -> bool:
+        """Whether everything that reads ``node`` cuts off what is wrong with ``fit``: it may be the first part of that.
+
+        A clamp whose lower bound the file applies within the addition before leaves a value that is no sum.
+        """
+        replaced = {node.name: self._walk.given_by(node.name, fit)}
+        readers = [self._nodes[self._index[name]] for name in self._readers[node.name]]
+        for reader in readers:
+            if reader.operation not in _CUTTING:
+                return False
+            own, half = self._walk.compute(reader), self._file.is_half(fit.value)
+            if not judge(self._walk.compute(reader, replaced).exact, own.exact, own.rounded, half=half).clean:
+                return False
+        return bool(readers)
 
     def _agrees(self, node: Node, fit: Fit) -> bool:
         """Whether the matched values after ``node`` are what the network computes from ``fit`` in its place.

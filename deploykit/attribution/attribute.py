@@ -19,14 +19,14 @@ from deploykit.attribution.walk import Walk
 from deploykit.chatter import contained
 from deploykit.errors import ArtifactError
 from deploykit.graph.graph import Graph
+from deploykit.lowering import ExportOptions, lower_exactly, plan_export
 from deploykit.network import LoadedNetwork
-from deploykit.pipeline import ExportOptions, lower_exactly, plan_export
 from deploykit.recipe import Recipe
 from deploykit.records import ExportPlan, TensorRecord
 from deploykit.targets.base import Array
 from deploykit.targets.table import part, require, target_of
 from deploykit.targets.traced import Arithmetic, NotTracedError, Trace
-from deploykit.verify.reparam import deploy_graph, training_graph
+from deploykit.verify.reparam import training_graph
 from deploykit.verify.samples import Sample, feed
 from deploykit.vocab import InputKind, Precision, Target
 
@@ -38,7 +38,7 @@ def attribute(
     plan: ExportPlan | None = None,
     *,
     precision: Precision = Precision.FP32,
-    deploy: Graph | None = None,
+    captured: Graph | None = None,
     inputs: Mapping[str, str] | None = None,
     outputs: Mapping[str, str] | None = None,
     step: Callable[[str], None] | None = None,
@@ -46,7 +46,7 @@ def attribute(
     """Return the error of the file at ``path`` by module of ``network``, the worst of ``samples`` in each cell.
 
     ``plan`` is that of the file's manifest; without one it follows from the file's suffix, what it takes and
-    ``precision``. ``deploy`` saves capturing the network again. ``inputs`` and ``outputs`` map names in the file to
+    ``precision``. ``captured`` saves capturing the network again. ``inputs`` and ``outputs`` map names in the file to
     names in the recipe where they differ.
 
     Raises:
@@ -58,10 +58,9 @@ def attribute(
     recipe, target = network.recipe, target_of(path)
     require(target)
     runner = _Runner(path, target, recipe, inputs or {}, outputs or {})
-    asked = plan or plan_export(recipe, target, ExportOptions(precision=precision, input_kind=runner.input_kind))
+    asked = plan or _plan_of_a_converter(recipe, target, precision, runner.input_kind)
     say("lowering the network in float64")
-    captured = deploy or deploy_graph(training_graph(network), recipe)
-    lowered = Lowered(lower_exactly(captured, recipe, asked), asked.precision)
+    lowered = Lowered(lower_exactly(captured or training_graph(network), recipe, asked), asked.precision)
     runner.check(lowered)
     fits: dict[str, Fit] = {}
     ambiguous: tuple[str, ...] = ()
@@ -102,6 +101,12 @@ def attribute(
         not_available=first.missing,
         notes=first.notes,
     )
+
+
+def _plan_of_a_converter(recipe: Recipe, target: Target, precision: Precision, kind: InputKind) -> ExportPlan:
+    """Return the plan that comes nearest to what converters do by themselves: BatchNorm folded, nothing moved."""
+    alone = ("fold_batch_norm", "merge_branches")
+    return plan_export(recipe, target, ExportOptions(precision=precision, input_kind=kind, passes=alone))
 
 
 @dataclass(frozen=True)

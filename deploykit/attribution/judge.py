@@ -5,7 +5,8 @@ exactly, p, and rounded as the file rounds, r. Rounding in another order or at o
 as r lies from p. So, channel by channel, ``min(|v - p|, |v - r|)`` has to stay below ``SPREAD * |r - p|`` (of the
 channel, plus that of the average channel, since one channel of few values may round luckily) plus some units in the
 last place of the values themselves: as many as approximations of exp or of resizing coordinates in kernels need, and
-for a sum of n terms at least the square root of n, the error of adding them one after the other. In half precision a
+those of adding n terms one after the other: the square root of n for products, whose roundings go either way, and n for
+the plain sum of a map, which may be flat, so that each rounding goes the same way. In half precision a
 runtime may read more bits of an input than it shows: inputs moved by half a unit in their last place tell what that
 can do, which is much where an operation cancels.
 """
@@ -46,15 +47,15 @@ def judge(
     *,
     half: bool,
     shaken: Tensor | None = None,
-    terms: int = 1,
+    adding: float = 0.0,
 ) -> Judgement:
     """Return the judgement on ``value`` (float64), which is ``exact`` without and ``rounded`` with rounding.
 
     ``shaken`` is what the operation computes from inputs moved within their last place, where they may have been.
 
-    ``half`` says that the file holds it in half precision, ``terms`` how many terms each value is the sum of. A value
-    that is not finite where the exact one is has an infinite error, which rounding explains where it overflows at the
-    same places; where neither is finite, nothing is compared.
+    ``half`` says that the file holds it in half precision, ``adding`` how many units in the last place of float32
+    the order of a sum may cost. A value that is not finite where the exact one is has an infinite error, which
+    rounding explains where it overflows at the same places; where neither is finite, nothing is compared.
     """
     finite = torch.isfinite(value)
     lost = torch.isfinite(exact) & ~finite
@@ -72,7 +73,7 @@ def judge(
         spread = torch.maximum(spread, _spread(shaken, exact))
     difference = _norms(value - exact)
     error = torch.minimum(difference, torch.nan_to_num(_norms(value - rounded.double()), nan=math.inf))
-    floor = UNITS_HALF * UNIT_HALF if half else max(UNITS_SINGLE, math.sqrt(terms)) * UNIT_SINGLE
+    floor = max(UNITS_HALF * UNIT_HALF if half else UNITS_SINGLE * UNIT_SINGLE, adding * UNIT_SINGLE)
     bound = SPREAD * (spread + _mean(spread)) + floor * (size + _mean(size))
     whole = _whole(size)
     ratio = float(torch.where(error > 0, error / bound, 0.0).max()) if error.numel() else 0.0

@@ -29,7 +29,7 @@ class Node:
     """One operation of the lowered graph. ``reads`` names the operations and inputs of the graph that it needs.
 
     ``varies`` is false for what depends on no input: a converter is free to compute it once. ``shape`` is None where
-    the result is not one floating tensor. ``terms`` is how many products or values each value is the sum of.
+    the result is not one floating tensor. ``adding`` is how many units in the last place the order of a sum may cost.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Node:
     shape: tuple[int, ...] | None
     varies: bool
     has_weights: bool
-    terms: int
+    adding: float
 
 
 class Lowered:
@@ -120,17 +120,17 @@ def _operation(target: object) -> str:
     return str(getattr(target, "__name__", target))
 
 
-def _terms(node: fx.Node) -> int:
-    """Return the number of terms of each sum, 1 for an operation that is not known to add up many."""
+def _adding(node: fx.Node) -> float:
+    """Return how many units in the last place a sum loses by being added one after the other, see ``judge``."""
     name, shapes = _operation(node.target), [shape_of(source) for source in node.all_input_nodes]
     given, result = (shapes[0] if shapes else None), shape_of(node)
     if not given or not result:
-        return 1
+        return 0.0
     if name in _WEIGHTED and len(shapes) > 1 and shapes[1]:
-        return math.prod(shapes[1][1:])
+        return math.sqrt(math.prod(shapes[1][1:]))
     if name in _REDUCING:
-        return max(1, math.prod(given) // math.prod(result))
-    return given[-1] if name in _PRODUCTS else 1
+        return math.prod(given) / math.prod(result)
+    return math.sqrt(given[-1]) if name in _PRODUCTS else 0.0
 
 
 def _described(module: fx.GraphModule, inputs: Sequence[str]) -> tuple[Node, ...]:
@@ -152,7 +152,7 @@ def _described(module: fx.GraphModule, inputs: Sequence[str]) -> tuple[Node, ...
                 shape=tuple(value.shape) if isinstance(value, Tensor) and floating else None,
                 varies=varies,
                 has_weights=any(source.op == "get_attr" for source in node.all_input_nodes),
-                terms=_terms(node),
+                adding=_adding(node),
             )
         )
     return tuple(found)

@@ -92,8 +92,8 @@ class Walk:
         """Return whether rounding explains how far ``fit`` is from what the node computes."""
         half = self.file.is_half(fit.value)
         rounded = computed.rounded.half().float() if half else computed.rounded
-        value, terms = self._tensor(name, fit), self._nodes[name].terms
-        return judge(value, computed.exact, rounded, shaken=computed.shaken, half=half, terms=terms)
+        value, adding = self._tensor(name, fit), self._nodes[name].adding
+        return judge(value, computed.exact, rounded, shaken=computed.shaken, half=half, adding=adding)
 
     def judgements(self) -> Iterator[tuple[Node, Judgement]]:
         """Yield the judgement on every matched node in order, computing all of them anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _head(recorded: Certificate, subject: Subject) -> Iterator[Difference]:
 
 def _differences(recorded: Block, now: Block, observed: Box, *, same_samples: bool) -> Iterator[Difference]:
     def differ(what: str, before: object, after: object) -> Difference:
-        return Difference(recorded.name, what, _short(before), _short(after))
+        return Difference(recorded.name, what, _short(_less(before, after)), _short(_less(after, before)))
 
     for fault in now.faults():
         yield differ("verdict", "holds", fault)
@@ -168,6 +169,21 @@ def _close(one: float, other: float) -> bool:
     return one == other or abs(one - other) <= LAST_DIGITS * max(abs(one), abs(other))
 
 
+def _less(value: object, other: object) -> object:
+    """Return of a tuple what ``other`` does not hold as well, so that the difference alone is shown."""
+    if isinstance(value, tuple) and isinstance(other, tuple):
+        return tuple(one for one in value if isinstance(one, int) or one not in other) or value
+    return value
+
+
+def _plain(value: object) -> str:
+    if dataclasses.is_dataclass(value):
+        return ", ".join(f"{field.name}: {_plain(getattr(value, field.name))}" for field in dataclasses.fields(value))
+    if isinstance(value, tuple) and not all(isinstance(one, int) for one in value):
+        return "; ".join(map(_plain, value))
+    return "none" if value is None else str(value)
+
+
 def _short(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else _plain(value)
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
 import math
+import os
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,28 @@ _BLOCKS = '"blocks": []'
 
 def write_certificate(certificate: Certificate, path: Path) -> None:
     """Write ``certificate`` to ``path``, whole or not at all. Raises ArtifactError where that is not possible."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    with _beside(path) as temporary:
         temporary.write_bytes(rendered(sealed(versioned(KIND, certificate))).encode())
         temporary.replace(path)
+
+
+def require_writable(path: Path) -> None:
+    """Raise ArtifactError where no certificate could be written to ``path``; nothing is left there."""
+    with _beside(path) as temporary:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the folder of ``path``, gone afterwards; an OSError becomes the user's error."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ArtifactError(
             "The certificate cannot be written.",
@@ -34,8 +56,6 @@ def write_certificate(certificate: Certificate, path: Path) -> None:
             found=error.strerror or str(error),
             expected="a path in a folder that exists and can be written to",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +75,8 @@ def read_certificate(path: Path) -> ReadCertificate:
     try:
         content = path.read_bytes()
         record = json.loads(content)
+        if not isinstance(record, dict):
+            raise TypeError("JSON, but not an object with fields")
         found = f"{record['kind']}, version {record['deploykit']}"
         if found != f"{KIND}, version {RECORD_VERSION}":
             raise ArtifactError(
@@ -74,9 +96,15 @@ def read_certificate(path: Path) -> ReadCertificate:
         raise ArtifactError(
             "The certificate cannot be read." if missing else "The certificate is damaged.",
             where=str(path),
-            found=(error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
+            found=_damage(error),
             expected="a certificate as deploykit verify-reparam --certificate writes it",
         ) from error
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"no field {error}" if isinstance(error, KeyError) else str(error)
 
 
 def rendered(record: dict[str, Any]) -> str:
@@ -107,7 +135,7 @@ def _decoded(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         hints = _hints(kind)
         if hints.keys() != value.keys():
-            raise TypeError(f"{where}: fields {', '.join(sorted(hints.keys() ^ value.keys()))}")
+            raise TypeError(f"{where}: missing or unknown fields {', '.join(sorted(hints.keys() ^ value.keys()))}")
         return kind(**{key: _decoded(hints[key], one, f"{where}.{key}") for key, one in value.items()})
     if kind is float and not isinstance(value, bool):
         if isinstance(value, (int, float)):

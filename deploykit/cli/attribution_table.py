@@ -19,8 +19,9 @@ def of_attribution(one: Attribution, layers: int = 12) -> Iterator[RenderableTyp
     yield escape(one.sentence)
     yield ""
     yield (
-        "Relative L2, the worst value and sample of each module. local: what it adds to the values that the file "
-        "hands to it; bound: its worst channel's share of what rounding may add; cumulative: the error until here."
+        f"Relative L2, the worst value of each module on {escape(', '.join(one.samples))}. local: what it adds to the "
+        "values that the file hands to it; bound: its worst channel's share of what rounding may add; cumulative: the "
+        "error until here."
     )
     yield _modules(one, layers)
     left = len(one.rows) - layers

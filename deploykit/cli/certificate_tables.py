@@ -96,7 +96,8 @@ def show_certificate_check(check: CertificateCheck, as_json: bool) -> None:
     console = stdout_console()
     if check.differences:
         console.print(_differences(check))
-    verdict = "as certified" if check.passed else f"FAILED, {len(check.differences)} differences"
+    count = len(check.differences)
+    verdict = "as certified" if check.passed else f"FAILED, {count} difference{'s' if count > 1 else ''}"
     console.print(f"{check.recipe}: {check.blocks} blocks, {verdict}. {_UNSIGNED}", markup=False)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from deploykit.errors import DeploykitError
+    from deploykit.explain import Explanation
+    from deploykit.lowering import ExportOptions
     from deploykit.network import LoadedNetwork
-    from deploykit.pipeline import ExportOptions
     from deploykit.preflight.records import Preflight
     from deploykit.recipe import Recipe
     from deploykit.records import Artifact, SkippedTarget
@@ -39,11 +41,34 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    ON = "on"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class _Outcome:
     artifacts: tuple[Artifact, ...]
     skipped: tuple[SkippedTarget, ...]
     failed: tuple[tuple[Target, DeploykitError], ...]
+    explained: tuple[Explanation, ...] = ()
+
+
+def _names(given: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for item in given for name in item.split(","))
+
+
+def _contradiction() -> DeploykitError:
+    from deploykit.errors import UsageError
+
+    return UsageError(
+        "Nothing is optimized, so that no pass can be chosen.",
+        where="--optimize off",
+        found="--passes or --skip-pass beside it",
+        expected="one of them",
+    )
 
 
 def export(
@@ -69,8 +94,13 @@ def export(
         typer.Option("--input-kind", help="image builds the preprocessing into the file.", show_default="tensor"),
     ] = None,
     output_kind: Annotated[
-        OutputKind, typer.Option("--output-kind", help="What the file returns.")
-    ] = OutputKind.LOGITS,
+        OutputKind | None,
+        typer.Option(
+            "--output-kind",
+            help="What the file returns: scores, the probability of the portrait, or 0 and 1.",
+            show_default="logits",
+        ),
+    ] = None,
     size: SizeOption = None,
     layout: Annotated[
         Layout | None, typer.Option("--layout", help="Order of axes; nhwc for TFLite only.", show_default="nchw")
@@ -88,6 +118,17 @@ def export(
         str | None, typer.Option("--variant", help="A named variant of the recipe.", show_default=False)
     ] = None,
     images: ImagesOption = None,
+    optimize: Annotated[
+        Switch, typer.Option("--optimize", help="off gives the plain conversion: only what the converter needs.")
+    ] = Switch.ON,
+    passes: Annotated[
+        list[str] | None,
+        typer.Option("--passes", metavar="PASS", help="Only these optional passes; several with commas."),
+    ] = None,
+    skip_pass: Annotated[
+        list[str] | None, typer.Option("--skip-pass", metavar="PASS", help="All optional passes but these.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each pass changed.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what each target makes of the network; convert and write nothing.")
     ] = False,
@@ -102,8 +143,8 @@ def export(
     from deploykit.artifact import require_writable
     from deploykit.cli.console import progress, stderr_console
     from deploykit.images.preprocess import image_paths
+    from deploykit.lowering import ExportOptions
     from deploykit.network import recipe_for
-    from deploykit.pipeline import ExportOptions
     from deploykit.recipe import default_recipe, project_recipe
 
     if not dry_run:
@@ -117,15 +158,20 @@ def export(
         options = ExportOptions(
             precision=precision or Precision.FP32,
             input_kind=input_kind or InputKind.TENSOR,
-            output_kind=output_kind,
+            output_kind=output_kind or OutputKind.LOGITS,
             layout=layout,
             opset=opset,
             minimum_os=minimum_os,
+            optimize=optimize is Switch.ON,
+            passes=None if passes is None else _names(passes),
+            skip_passes=_names(skip_pass or []),
         )
+        if optimize is Switch.OFF and (passes or skip_pass):
+            raise _contradiction()
         named: Sequence[Target] = tuple(Target)
         parsed = parse_size(size)
         if variant is not None:
-            chosen, options, named = _apply_variant(chosen, variant, options, (precision, input_kind))
+            chosen, options, named = _apply_variant(chosen, variant, options, (precision, input_kind, output_kind))
         if parsed is not None:
             chosen = chosen.with_size(*parsed)
         asked, skipped = _targets(target, named)
@@ -135,29 +181,31 @@ def export(
 
             looked = preflight(network, asked, options, skipped=skipped, step=say)
         else:
-            artifacts, failed = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, say=say)
+            done = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, explain=explain, say=say)
     for note in network.notes:
         stderr_console().print(f"note: {note}", markup=False)
     if dry_run:
         _show_dry_run(looked, as_json)
         return
     if verbose:
-        for _, error in failed:
+        for _, error in done.failed:
             traceback.print_exception(error)
-    _show(_Outcome(tuple(artifacts), skipped, tuple(failed)), as_json)
+    _show(replace(done, skipped=skipped), as_json)
 
 
 def _apply_variant(
-    recipe: Recipe, name: str, options: ExportOptions, given: tuple[Precision | None, InputKind | None]
+    recipe: Recipe,
+    name: str,
+    options: ExportOptions,
+    given: tuple[Precision | None, InputKind | None, OutputKind | None],
 ) -> tuple[Recipe, ExportOptions, Sequence[Target]]:
     """Take from the variant what the command line leaves open."""
-    from dataclasses import replace
-
     chosen = recipe.variant(name)
     merged = replace(
         options,
         precision=given[0] or chosen.precision,
         input_kind=given[1] or chosen.input_kind,
+        output_kind=given[2] or chosen.output_kind,
         layout=options.layout or chosen.layout,
         opset=options.opset or chosen.opset,
         minimum_os=options.minimum_os or chosen.minimum_os,
@@ -203,11 +251,14 @@ def _write(
     *,
     photos: Sequence[Path],
     verbose: bool,
+    explain: bool,
     say: Callable[[str], None],
-) -> tuple[list[Artifact], list[tuple[Target, DeploykitError]]]:
+) -> _Outcome:
     """Write every target; one that fails does not keep the others from being made."""
     from deploykit.errors import DeploykitError
-    from deploykit.pipeline import options_for, plan_export, prepare_export
+    from deploykit.explain import explain as explained_by
+    from deploykit.lowering import on_files, options_for, plan_export
+    from deploykit.pipeline import prepare_export
     from deploykit.verify.samples import draw_samples
 
     plans = {target: options_for(target, options, alone=len(targets) == 1) for target in targets}
@@ -217,12 +268,18 @@ def _write(
     exporter = prepare_export(network, draw_samples(network.recipe, photos))
     artifacts: list[Artifact] = []
     failed: list[tuple[Target, DeploykitError]] = []
+    explained: list[Explanation] = []
     for target, chosen in plans.items():
         try:
-            artifacts.append(exporter.write(target, chosen, output_dir, verbose=verbose, step=say))
+            artifact = exporter.write(target, chosen, output_dir, verbose=verbose, step=say)
+            artifacts.append(artifact)
+            if explain:
+                say(f"{target}: explaining its passes")
+                on_file = tuple(one for one in artifact.passes if one.name in on_files(target))
+                explained.append(explained_by(exporter.training, network.recipe, artifact.plan, on_file))
         except DeploykitError as error:
             failed.append((target, error))
-    return artifacts, failed
+    return _Outcome(tuple(artifacts), (), tuple(failed), tuple(explained))
 
 
 def _show_dry_run(found: Preflight, as_json: bool) -> None:
@@ -253,6 +310,7 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
             "artifacts": [{**to_json(one), "path": one.path.as_posix()} for one in outcome.artifacts],
             "skipped": to_json(outcome.skipped),
             "failed": [{"target": target.value, "error": error.render()} for target, error in outcome.failed],
+            "explained": to_json(outcome.explained),
         }
         print_json(versioned("export", body))
     else:
@@ -261,6 +319,11 @@ def _show(outcome: _Outcome, as_json: bool) -> None:
             results.print(_table(outcome))
         for one in outcome.artifacts:
             results.print(one.path.as_posix(), markup=False, soft_wrap=True)
+        if outcome.explained:
+            from deploykit.cli.explain_table import tables
+
+            for table in tables(outcome.explained):
+                results.print(table)
     console = stderr_console()
     for one in outcome.artifacts:
         for note in one.lint:
@@ -287,12 +350,14 @@ def _table(outcome: _Outcome) -> Table:
     for one in outcome.artifacts:
         for comparison in one.comparisons:
             agreement = "-" if comparison.mask_agreement is None else f"{comparison.mask_agreement:.3%}"
+            # Of masks the classes are compared: one changed pixel would be an error of 1.
+            of_values = one.plan.output_kind is not OutputKind.MASK
             table.add_row(
                 one.plan.target.value,
                 one.plan.precision.value,
                 f"{one.size_bytes / 1000:.0f} kB",
-                f"{comparison.max_abs_error:.2e}",
-                f"{comparison.snr_db:.1f}",
+                f"{comparison.max_abs_error:.2e}" if of_values else "-",
+                f"{comparison.snr_db:.1f}" if of_values else "-",
                 agreement,
                 "-" if comparison.wrong_pixels is None else str(comparison.wrong_pixels),
                 "pass" if comparison.passed else "FAIL",

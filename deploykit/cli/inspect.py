@@ -29,7 +29,12 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="ARTIFACT", help="With --diff: the exported file to compare with.", show_default=False),
+    ] = None,
     *,
+    diff: Annotated[bool, typer.Option("--diff", help="Compare two exported files.")] = False,
     convention: Annotated[
         Convention, typer.Option("--convention", help="What counts as an operation.")
     ] = Convention.MACS,
@@ -53,6 +58,9 @@ def inspect(
     from deploykit.records import versioned
 
     del verbose
+    if diff or other is not None:
+        _compare(subject, other, convention, diff=diff, as_json=as_json)
+        return
     with progress("inspect") as say:
         say("reading and counting")
         found = look(
@@ -72,6 +80,31 @@ def inspect(
     notes = found.contents.notes if isinstance(found, FileInspection) else found.notes
     for note in notes:
         stderr_console().print(f"note: {note}", markup=False)
+
+
+def _compare(first: str | None, second: str | None, convention: Convention, *, diff: bool, as_json: bool) -> None:
+    """Print two exported files side by side."""
+    from deploykit.cli.console import print_json, progress, stdout_console
+    from deploykit.cli.difference_table import tables
+    from deploykit.errors import UsageError
+    from deploykit.inspection.difference import difference
+    from deploykit.records import to_json, versioned
+
+    if first is None or second is None or not diff:
+        raise UsageError(
+            "Two files are compared with --diff.",
+            where="inspect",
+            found=", ".join(one for one in (first, second, "--diff" if diff else None) if one) or "nothing",
+            expected="deploykit inspect --diff A B",
+        )
+    with progress("inspect") as say:
+        say("reading both files")
+        found = difference(first, second, convention)
+    if as_json:
+        print_json(versioned("file-difference", {**to_json(found), "same": found.same}))
+        return
+    for one in tables(found):
+        stdout_console().print(one, markup=False, soft_wrap=isinstance(one, str))
 
 
 def _body(found: NetworkInspection | FileInspection) -> dict[str, object]:

@@ -93,6 +93,18 @@ def verify(
     del verbose
     if certificate is not None or manifest is not None:
         given = {"ARTIFACT": artifact, "--certificate": certificate, "--manifest": manifest}
+        _refuse_unused(
+            {
+                "--against": against,
+                "--images": images,
+                "--layers": layers,
+                "--precision": precision,
+                "--input-kind": input_kind,
+                "--input-name": input_name,
+                "--output-name": output_name,
+                "--threads": threads > 1,
+            }
+        )
         _check_chain(given, as_json, recipe=recipe, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
         return
     if artifact is None:
@@ -156,6 +168,18 @@ def _check_chain(given: dict[str, Path | None], as_json: bool, **reference: Any)
         show_manifest_check(chain, as_json)
     if not (certificate if name == "--certificate" else chain).passed:
         raise typer.Exit(1)
+
+
+def _refuse_unused(options: dict[str, object]) -> None:
+    from deploykit.errors import UsageError
+
+    if named := [name for name, value in options.items() if value]:
+        raise UsageError(
+            "A certificate or a chain is checked as it was recorded.",
+            where=", ".join(named),
+            found="an option that is for an ARTIFACT",
+            expected="beside --certificate or --manifest only --recipe, --checkpoint, --checkpoint-key and --json",
+        )
 
 
 def _names(option: str, given: list[str] | None) -> dict[str, str]:

@@ -120,6 +120,8 @@ def _wanted(recipe: str | None, checkpoint: Path | None) -> Sequence[str | Path 
 
 
 def _require_one(wanted: Sequence[object], certificate: Path | None) -> None:
+    """Raise, before any work, where a certificate is asked for that cannot be made or written."""
+    from deploykit.certificate.file import require_writable
     from deploykit.errors import UsageError
 
     if certificate is not None and len(wanted) != 1:
@@ -129,6 +131,8 @@ def _require_one(wanted: Sequence[object], certificate: Path | None) -> None:
             found=f"{len(wanted)} recipes",
             expected="one RECIPE, or --checkpoint",
         )
+    if certificate is not None:
+        require_writable(certificate)
 
 
 def _certify(network: LoadedNetwork, photos: Sequence[Path], path: Path) -> Certificate:

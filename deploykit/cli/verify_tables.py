@@ -58,7 +58,7 @@ def _table(one: ArtifactVerification, run: RuntimeVerification, output: OutputVe
 
     comparison, bound = output.comparison, output.comparison.tolerance
     same = "" if output.output == output.file_output else f" (in the file {output.file_output})"
-    form = {"network": "", "softmax": ", probabilities", "foreground": ", one probability"}[output.form]
+    form = {"network": "", "softmax": ", probabilities", "mask": ", a mask"}.get(output.form, ", one probability")
     verdict = "pass" if output.passed else "FAIL"
     title = f"{output.output}{same}{form}, {output.layout}, on {run.runtime}: {verdict}"
     table = Table(
@@ -133,4 +133,9 @@ def _next_step(one: ArtifactVerification) -> str:
         return "give the file what it takes, with --input-kind"
     if one.layers is None and one.reference.kind == "checkpoint":
         return "name the layer where the error arises: the same command with --layers"
+    accused = [row.module for row in one.layers.rows if row.verdict == "accused"] if one.layers else []
+    if "preprocessing" in accused:
+        return "correct the preprocessing that is built into the file, or the recipe that it was exported with"
+    if one.layers and one.layers.matched and not accused:
+        return "no layer is wrong, rounding adds up: state what you accept in the recipe's tolerances, with the reason"
     return "export again, or compare with the checkpoint that the file was made from"

@@ -21,9 +21,11 @@ from deploykit.recipe import Input, Output, Recipe
 from deploykit.records import Artifact
 from deploykit.targets.base import Array, Runtime
 from deploykit.targets.table import part
+from deploykit.verify.contract import classes_in
 from deploykit.verify.feedback import first_feedback, next_feedback
 from deploykit.verify.reference import as_tensors, name_outputs
 from deploykit.verify.samples import Sample, feed, picture_sample, read_back
+from deploykit.vocab import OutputKind
 
 Feedback: TypeAlias = Mapping[str, NDArray[np.float32]]
 Forward: TypeAlias = Callable[[Sample], Mapping[str, Array]]
@@ -52,7 +54,8 @@ class Predictor:
         """Return the portrait's pixels at the size of ``image`` (H, W, 3), and the feedback for the next frame.
 
         The best class of each pixel decides, every class but the first is foreground, and the mask is brought to the
-        photo's size by nearest-neighbour resampling, a letterbox's borders cut away: as ``deploykit run`` does.
+        photo's size by nearest-neighbour resampling, a letterbox's borders cut away: as ``deploykit run`` does. A
+        file that gives probabilities or masks says the class by itself.
 
         Raises VerificationError for scores that are not finite.
         """
@@ -66,9 +69,10 @@ class Predictor:
                 found="NaN or infinity",
                 next_step="look at deploykit verify-reparam, or export in another precision",
             )
-        small = (scores.argmax(axis=1)[0] > 0).astype(np.uint8)
+        kind = OutputKind.LOGITS if self.subject.artifact is None else self.subject.artifact.plan.output_kind
+        small = (classes_in(scores, kind)[0] > 0).astype(np.uint8)
         mask = fit_mask_to_photo(small, self.photo, *image.shape[:2]) > 0
-        return np.asarray(mask), next_feedback(recipe, outputs)
+        return np.asarray(mask), next_feedback(recipe, outputs, kind)
 
 
 @contextmanager

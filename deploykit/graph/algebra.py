@@ -179,6 +179,16 @@ def compose(first: Kernel, second: Kernel) -> Kernel:
     return Kernel(weight.flatten(0, 1), bias, groups)
 
 
+def swap_channel_axes(weight: Tensor, groups: int) -> Tensor:
+    """Return the ``weight`` (in, out_per_group, kh, kw) of a transposed convolution as (out, in_per_group, kh, kw).
+
+    It is its own inverse. The taps stay where they are.
+    """
+    outer, inner, *kernel = weight.shape
+    blocks = weight.reshape(groups, outer // groups, inner, *kernel).transpose(1, 2)
+    return blocks.reshape(groups * inner, outer // groups, *kernel)
+
+
 def _by_group(kernel: Kernel, groups: int) -> Tensor:
     """Return the weight of ``kernel`` in ``groups`` groups, as (groups, out_per_group, in_per_group, kh, kw)."""
     weight = regroup(kernel.weight, kernel.groups, groups)

@@ -15,6 +15,8 @@ from deploykit.vocab import TensorSpec
 
 aten = torch.ops.aten
 
+# Where a node notes how the captured value follows from its own: graph/value_map.py.
+VALUE_MAP = "deploykit_map"
 LONGEST_EXPRESSION = 64
 
 
@@ -136,18 +138,19 @@ def computed_constant(module: fx.GraphModule, node: object) -> Tensor | None:
     pending = [node]
     while pending:
         current = pending.pop()
-        if not (current.op == "get_attr" or _is_pure(current)) or len(found) == LONGEST_EXPRESSION:
+        is_computed = is_pure(current) and bool(current.all_input_nodes)
+        if not (current.op == "get_attr" or is_computed) or len(found) == LONGEST_EXPRESSION:
             return None
         found.add(current)
         pending.extend(source for source in current.all_input_nodes if source not in found)
     return _evaluate(module, node)
 
 
-def _is_pure(node: fx.Node) -> bool:
+def is_pure(node: fx.Node) -> bool:
+    """Whether ``node`` calls an ATen operation whose result follows from its arguments alone, and changes none."""
     target = node.target
     return (
         node.op == "call_function"
-        and bool(node.all_input_nodes)
         and isinstance(target, torch._ops.OpOverload)
         and torch.Tag.nondeterministic_seeded not in target.tags
         and not target._schema.is_mutable
@@ -203,7 +206,7 @@ def _is_taken(module: nn.Module, path: str) -> bool:
     return holder is not None
 
 
-_ORIGIN = ("val", "nn_module_stack", "stack_trace", "custom", "deploykit_module")
+_ORIGIN = ("val", "nn_module_stack", "stack_trace", "custom", "deploykit_module", VALUE_MAP)
 
 
 def stamp(node: fx.Node, like: fx.Node, keys: Sequence[str] = _ORIGIN) -> fx.Node:
@@ -231,14 +234,17 @@ def stand_for(node: fx.Node, original: fx.Node | None, modules: Sequence[str]) -
 
     The note is plain JSON and survives a further ``torch.export``: ``stands_for`` is the module path of the old
     value and ``value`` the name of its node in the captured graph. A node that stands for no old value has
-    ``modules`` alone.
+    ``modules`` alone. How the old value follows from that of ``original`` (``graph.value_map``) holds for ``node``.
     """
     note: dict[str, object] = {"modules": list(dict.fromkeys(modules))}
     if original is not None:
-        earlier = original.meta.get("custom", {}).get("deploykit", {})
-        note["stands_for"] = earlier.get("stands_for", module_path(original))
-        note["value"] = earlier.get("value", original.name)
+        earlier = original.meta.get("custom", {}).get("deploykit")
+        if earlier is None:
+            note |= {"stands_for": module_path(original), "value": original.name}
+        elif "value" in earlier:
+            note |= {key: earlier[key] for key in ("stands_for", "value")}
     node.meta["custom"] = {**node.meta.get("custom", {}), "deploykit": note}
+    node.meta[VALUE_MAP] = None if original is None else original.meta.get(VALUE_MAP)
 
 
 def erase_unread(module: fx.GraphModule, *nodes: object) -> None:

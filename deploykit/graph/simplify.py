@@ -14,8 +14,8 @@ from deploykit.records import PassReport
 PASSES = (remove_no_ops.NAME, drop_unused_outputs.NAME, fold_batch_norm.NAME, merge_branches.NAME)
 
 
-def simplify(graph: Graph, *, keep_outputs: Sequence[str] | None) -> Graph:
-    """Return ``graph`` after the passes in ``PASSES``, with one report for each; nothing is left that they match.
+def simplify(graph: Graph, *, keep_outputs: Sequence[str] | None, names: Sequence[str] = PASSES) -> Graph:
+    """Return ``graph`` after those of ``PASSES`` in ``names``, one report each; nothing is left that they match.
 
     The weights stay float64. ``keep_outputs`` names the outputs to keep, all of them for None. Folding and
     merging repeat until neither finds anything, since a BatchNorm on a sum folds once the sum has merged. A
@@ -29,19 +29,20 @@ def simplify(graph: Graph, *, keep_outputs: Sequence[str] | None) -> Graph:
     remove_no_ops.rewrite(copied.module, no_ops)
     kept = graph.outputs if keep_outputs is None else keep_outputs
     copied = drop_unused_outputs.rewrite(copied, kept, outputs)
-    rounds = [_fold_and_merge(copied.module)]
+    rounds = [_fold_and_merge(copied.module, names)]
     while any(report.fired for report in rounds[-1]):
-        rounds.append(_fold_and_merge(copied.module))
+        rounds.append(_fold_and_merge(copied.module, names))
     tidy(copied.module)
     repeated = (_joined(reports) for reports in zip(*rounds, strict=True))
     return replace(copied, reports=(*copied.reports, no_ops.report(), outputs.report(), *repeated))
 
 
-def _fold_and_merge(module: fx.GraphModule) -> tuple[PassReport, PassReport]:
-    folds, merges = Recorder(fold_batch_norm.NAME), Recorder(merge_branches.NAME)
-    fold_batch_norm.rewrite(module, folds)
-    merge_branches.rewrite(module, merges)
-    return folds.report(), merges.report()
+def _fold_and_merge(module: fx.GraphModule, names: Sequence[str]) -> tuple[PassReport, ...]:
+    chosen = [one for one in (fold_batch_norm, merge_branches) if one.NAME in names]
+    recorders = [Recorder(one.NAME) for one in chosen]
+    for one, recorder in zip(chosen, recorders, strict=True):
+        one.rewrite(module, recorder)
+    return tuple(recorder.report() for recorder in recorders)
 
 
 def _joined(reports: Sequence[PassReport]) -> PassReport:

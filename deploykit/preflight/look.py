@@ -12,8 +12,9 @@ from deploykit.chatter import contained
 from deploykit.graph.graph import Graph, sources
 from deploykit.graph.operations import operation_name
 from deploykit.graph.simplify import PASSES
+from deploykit.lowering import ExportOptions, lower, options_for, plan_export
 from deploykit.network import LoadedNetwork
-from deploykit.pipeline import ExportOptions, lint, lower, options_for, plan_export, simplified
+from deploykit.pipeline import lint, simplified
 from deploykit.preflight.neural_engine import RESIDENCY_NOTE, WHOLE_PROGRAM
 from deploykit.preflight.probe import Parts, probe
 from deploykit.preflight.records import Finding, Preflight, TargetFindings, Verdict
@@ -50,11 +51,11 @@ def preflight(
         require(target)
         plans[target] = plan_export(recipe, target, options_for(target, options, alone=len(targets) == 1))
     say("capturing and simplifying the network")
-    _, deploy = simplified(network)
+    training, deploy = simplified(network)
     found = []
     for target, plan in plans.items():
         say(f"{target}: lowering")
-        graph = lower(deploy, recipe, plan)
+        graph = lower(training, recipe, plan)
         say(f"{target}: asking the converter what it takes")
         with contained():
             coverage: Coverage = part(target, "coverage").read()

@@ -53,6 +53,7 @@ CELLS: dict[str, dict[Target, Cell]] = {
     "PReLU on maps": {COREAI: _by("prelu_by_slope")},
     "PReLU on vectors": {COREML: _by("prelu_on_vectors"), COREAI: _by("prelu_by_slope")},
     "GELU, tanh": {COREML: _by("gelu_by_tanh")},
+    "standard deviation": {COREAI: _no("the converter knows no variance")},
     "L2 normalise": {TFLITE: _by("keepdim_reductions")},
     "max over channels, expanded": {TFLITE: _by("keepdim_reductions", "constant_on_the_right")},
     "constant minus conv": {TFLITE: _by("constant_on_the_right")},
@@ -62,6 +63,7 @@ CELLS: dict[str, dict[Target, Cell]] = {
     "max pooling with indices": {
         COREML: _no("the converter knows no max_unpool2d"),
         TFLITE: _no("LiteRT does not load the file: it cannot broadcast the positions"),
+        COREAI: _no("the converted file puts the values elsewhere"),
     },
     "average pooling, border not counted": {COREAI: _by("average_pooling_border")},
     "global pooling": {COREAI: _by("global_average_pooling")},

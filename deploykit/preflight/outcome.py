@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.errors import DeploykitError
-from deploykit.pipeline import Exporter, ExportOptions, prepare_export
+from deploykit.lowering import ExportOptions
+from deploykit.pipeline import Exporter, prepare_export
 from deploykit.preflight.constructs import CONSTRUCTS, construct_network
 from deploykit.preflight.matrix import Cell
 from deploykit.targets.table import part

@@ -77,6 +77,12 @@ REFUSALS: tuple[Rule, ...] = (
         Target.TFLITE,
         "the converted file does not load: LiteRT cannot broadcast its positions",
     ),
+    _refused(
+        "max unpooling",
+        ("max_unpool2d",),
+        Target.COREAI,
+        "the converted file puts the values elsewhere",
+    ),
 )
 
 MANY: tuple[Rule, ...] = (

@@ -34,7 +34,7 @@ def rerun(artifact: Artifact, network: LoadedNetwork | None) -> Link:
     try:
         reference = reference_outputs(network.module, network.recipe, samples)
         with contained(), part(artifact.plan.target, "runtime").open_artifact(artifact.path) as runtime:
-            found = compare_runtime(runtime, network.recipe, artifact.plan.precision, samples, reference)
+            found = compare_runtime(runtime, network.recipe, artifact.plan, samples, reference)
             name = runtime.name
     except DeploykitError as error:
         return Link(NAME, Verdict.FAIL, "the file does not run", (f"{error.message} {error.found or ''}".strip(),))

@@ -12,7 +12,8 @@ from deploykit.errors import ArtifactError, ImageError
 from deploykit.images.preprocess import Pixels, fit_mask_to_photo
 from deploykit.recipe import Recipe
 from deploykit.records import Artifact
-from deploykit.vocab import Layout
+from deploykit.verify.contract import classes_in
+from deploykit.verify.samples import read_back
 
 _BORDER = 8
 _TILE = 12
@@ -33,9 +34,8 @@ def mask_of(artifact: Artifact, recipe: Recipe, outputs: dict[str, NDArray[np.ge
             expected="an [[outputs]] entry of the recipe with classes",
         )
     record = next(one for one in artifact.outputs if one.name == scored.name)
-    scores = np.asarray(outputs[scored.name])
-    axis = scores.ndim - 1 if record.layout is Layout.NHWC else 1
-    small = (scores.argmax(axis=axis)[0] > 0).astype(np.uint8) * 255
+    (values,) = read_back({scored.name: outputs[scored.name]}, [record]).values()
+    small = (classes_in(values, artifact.plan.output_kind)[0] > 0).astype(np.uint8) * 255
     return fit_mask_to_photo(small, image_input, *photo.shape[:2])
 
 

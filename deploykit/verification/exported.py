@@ -14,7 +14,7 @@ from deploykit.records import Artifact
 from deploykit.targets.base import Runtime
 from deploykit.targets.contents import FileContents
 from deploykit.targets.table import TARGETS, part, require, target_of
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import OutputKind, Precision, Target
 
 _OURS = b'"deploykit"'
 _PRECISIONS = {"float32": Precision.FP32, "float16": Precision.FP16}
@@ -33,6 +33,12 @@ class ExportedFile:
     def manifest(self) -> Path | None:
         """The manifest that describes the file."""
         return self.path.parent / MANIFEST if self.artifact else None
+
+    @property
+    def output_kind(self) -> OutputKind | None:
+        """What its outputs hold, as its manifest says; None where that has to be told from the values."""
+        kind = OutputKind.LOGITS if self.artifact is None else self.artifact.plan.output_kind
+        return None if kind is OutputKind.LOGITS else kind
 
 
 def looks_exported(path: Path) -> bool:

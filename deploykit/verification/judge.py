@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,24 @@ from deploykit.recipe import Recipe
 from deploykit.records import Tolerance
 from deploykit.targets.base import Array, Runtime
 from deploykit.verification.bind_inputs import fed
-from deploykit.verification.bind_outputs import OutputBinding, form_of, holds_probabilities, softmax
+from deploykit.verification.bind_outputs import OutputBinding, form_of
 from deploykit.verification.exported import ExportedFile
 from deploykit.verification.figures import cosine, mean_iou, truth_miou, worst_value
 from deploykit.verification.lint import lint_output
 from deploykit.verification.records import InputBinding, OutputForm, OutputVerification, RuntimePair
-from deploykit.verify.compare import compare
+from deploykit.verify.compare import Masks, best_class, compare
+from deploykit.verify.contract import (
+    compare_masks,
+    contracted,
+    holds_probabilities,
+    one_hot,
+    softmax,
+    tolerance_of,
+    two_at_least,
+)
 from deploykit.verify.reference import Outputs, gather
 from deploykit.verify.samples import Sample
-from deploykit.vocab import Precision
+from deploykit.vocab import OutputKind, Precision
 
 Value = NDArray[np.floating]
 
@@ -83,12 +92,17 @@ def _output(
     ours = [binding.in_network_order(values[binding.file_output]) for values in found]
     network = gather(reference, output.name)
     form = form_of(binding, ours, network)
-    ours, theirs, tolerance = in_one_form(form, ours, network, bounds.tolerance)
     classes = len(output.classes)
     pictures = [sample.picture for sample in samples]
-    comparison = compare(output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
+    if form is OutputForm.MASK:
+        scores = [two_at_least(one) for one in network]
+        comparison = compare_masks(output.name, ours, scores, bounds.tolerance, pictures=pictures)
+        theirs: list[Value] = [one_hot(contracted(one, OutputKind.MASK), one.shape[1]) for one in scores]
+    else:
+        ours, theirs, tolerance = in_one_form(form, ours, network, bounds.tolerance)
+        comparison = compare(output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
     fits = all(a.shape == b.shape for a, b in zip(ours, theirs, strict=True))
-    masks = fits and classes > 1 and theirs[0].ndim == 4
+    masks = fits and theirs[0].ndim == 4 and (classes > 1 or form is OutputForm.MASK)
     return OutputVerification(
         output=output.name,
         file_output=binding.file_output,
@@ -107,17 +121,14 @@ def _output(
 def in_one_form(
     form: OutputForm, ours: Sequence[Value], network: Sequence[Value], tolerance: Tolerance
 ) -> tuple[list[Value], list[Value], Tolerance]:
-    """Return both sides as probabilities where one of them is, and the tolerance that follows for them.
-
-    If no score is off by more than e, no probability is by more than e / 2: the derivatives of a softmax to its
-    scores have absolute values that sum to 2p(1 - p) at most.
-    """
+    """Return both sides as probabilities where one of them is, and the tolerance that follows for them."""
     if form is OutputForm.NETWORK:
         return list(ours), list(network), tolerance
-    theirs = list(network) if holds_probabilities(network) else [softmax(one) for one in network]
-    halved = tolerance.max_abs_error and tolerance.max_abs_error / 2
-    reason = f"{tolerance.reason}; for probabilities half of what is allowed for scores"
-    return list(ours), theirs, replace(tolerance, max_abs_error=halved, reason=reason)
+    if form is OutputForm.SIGMOID:
+        theirs = [contracted(one, OutputKind.PROBABILITY) for one in network]
+    else:
+        theirs = list(network) if holds_probabilities(network) else [softmax(one) for one in network]
+    return list(ours), theirs, tolerance_of(OutputKind.PROBABILITY, tolerance)
 
 
 def between(
@@ -127,12 +138,21 @@ def between(
     samples: Sequence[Sample],
     tolerance: Tolerance,
 ) -> tuple[RuntimePair, ...]:
-    """Return how two runtimes of the same file differ, the second one as the reference."""
+    """Return how two runtimes of the same file differ, the second one as the reference.
+
+    Of masks no margin is known: no pixel counts as wrong, and the share of the same class is judged.
+    """
     pictures = [sample.picture for sample in samples]
     pairs = []
     for one in outputs:
         ours, theirs = ([one.in_network_order(item[one.file_output]) for item in side] for side in values)
-        classes = len(one.output.classes)
-        comparison = compare(one.output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
+        if one.fits and one.kind is OutputKind.MASK:
+            found, expected = ([best_class(item) for item in side] for side in (ours, theirs))
+            masks = Masks(found, expected, [np.zeros(item.shape, np.bool_) for item in found])
+            bounds = tolerance_of(OutputKind.MASK, tolerance)
+            comparison = compare(one.output.name, ours, theirs, bounds, pictures=pictures, masks=masks)
+        else:
+            classes = len(one.output.classes)
+            comparison = compare(one.output.name, ours, theirs, tolerance, classes=classes, pictures=pictures)
         pairs.append(RuntimePair(*names, comparison))
     return tuple(pairs)

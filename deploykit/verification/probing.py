@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from deploykit.recipe import Input
 from deploykit.targets.base import Array
-from deploykit.verification.bind_outputs import OutputBinding, holds_probabilities, softmax
+from deploykit.verification.bind_outputs import OutputBinding
 from deploykit.verification.judge import Bounds, OpenFile, judge
 from deploykit.verification.probe import ProbeCase, Say, probe
 from deploykit.verification.records import OutputForm, OutputVerification, Probe, ProbeVerdict
 from deploykit.verification.reference import FileReference, Reference
 from deploykit.verification.sizes import Sizes
+from deploykit.verify.contract import contracted, holds_probabilities, softmax
 from deploykit.verify.reference import Outputs
 from deploykit.verify.samples import Sample
-from deploykit.vocab import InputKind
+from deploykit.vocab import InputKind, OutputKind
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def _nothing_to_probe(judged: Judged) -> str:
         return "the file that it is compared with preprocesses by itself: compare each with its checkpoint"
     if not judged.bindings or not all(one.fits for one in judged.bindings):
         return "the outputs have other shapes than the reference's"
+    if any(one.form is OutputForm.MASK for one in judged.outputs):
+        return "a mask tells too little of what came in: probe the file that gives logits"
     return ""
 
 
@@ -90,6 +93,8 @@ def _probe_input(judged: Judged, item: Input, say: Say) -> Probe:
 
 
 def _in_form(values: NDArray[np.floating], form: OutputForm) -> NDArray[np.floating]:
+    if form is OutputForm.SIGMOID:
+        return contracted(values, OutputKind.PROBABILITY)
     return values if form is OutputForm.NETWORK or holds_probabilities([values]) else softmax(values)
 
 

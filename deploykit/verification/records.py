@@ -18,12 +18,15 @@ class OutputForm(StrEnum):
     """What a file returns, beside what the network returns.
 
     ``network``: the same. ``softmax``: probabilities that sum to 1 over the classes. ``foreground``: one channel,
-    the probability of the last of two classes.
+    the probability of the last of two classes. ``sigmoid``: that of a single score. ``mask``: one channel, the number
+    of the best class.
     """
 
     NETWORK = "network"
     SOFTMAX = "softmax"
     FOREGROUND = "foreground"
+    SIGMOID = "sigmoid"
+    MASK = "mask"
 
 
 class ProbeVerdict(StrEnum):

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploykit.artifact import MANIFEST
 from deploykit.checkpoint.load import sha256_file
 from deploykit.errors import CheckpointError, RecipeError, UsageError
 from deploykit.network import LoadedNetwork, build_network, load_network, recipe_for
-from deploykit.recipe import Recipe, bundled_recipes, load_recipe, project_recipe, recipe_from_table
+from deploykit.recipe import Output, Recipe, bundled_recipes, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact
 from deploykit.targets.base import Runtime
 from deploykit.verification.bind_inputs import fed
@@ -89,12 +90,23 @@ def file_outputs_as(
 ) -> tuple[OutputBinding, ...]:
     """Return which outputs of ``file`` are which: by their names, else by the shapes of the network's."""
     values = runtime.run(fed(inputs, sample, recipe))
-    if values.keys() <= {output.name for output in recipe.file.outputs}:
-        expected: Outputs = {name: np.asarray(value) for name, value in read_back(values, runtime.outputs).items()}
+    outputs = recipe.file.outputs
+    if values.keys() <= {output.name for output in outputs}:
+        given = read_back(values, runtime.outputs)
+        expected: Outputs = {
+            one.name: _as_scores(np.asarray(given[one.name]), one) for one in outputs if one.name in given
+        }
     else:
         expected = reference_outputs(build_network(recipe), recipe, [sample])[0]
-    bound, _ = bind_outputs(values, runtime.outputs, expected, recipe, file.path)
+    bound, _ = bind_outputs(values, runtime.outputs, expected, recipe, file.path, kind=file.output_kind)
     return bound
+
+
+def _as_scores(value: NDArray[np.floating], output: Output) -> NDArray[np.floating]:
+    """Return an array of the shape of the network's scores for what a file gives, which may be one channel for all."""
+    if value.ndim != 4 or value.shape[1] != 1 or len(output.classes) < 2:
+        return value
+    return np.broadcast_to(value, (value.shape[0], len(output.classes), *value.shape[2:]))
 
 
 def choose_recipe(

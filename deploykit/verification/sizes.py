@@ -103,7 +103,10 @@ def settle_sizes(
     rows, columns = next(item.shape[-2:] for item in sized.file.inputs if item.kind == "image")
 
     def agree(expected: Outputs) -> bool:
-        bound, _ = bind_outputs(found, file.runtime.outputs, expected, recipe, file.file.path, names=output_names)
+        records, known = file.runtime.outputs, file.file
+        bound, _ = bind_outputs(
+            found, records, expected, recipe, known.path, names=output_names, kind=known.output_kind
+        )
         return bool(bound) and all(one.fits for one in bound)
 
     inside = Sizes(sized, recipe)

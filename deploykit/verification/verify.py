@@ -28,6 +28,7 @@ from deploykit.verification.probing import Judged, hint_of_input, probe_file
 from deploykit.verification.records import (
     ArtifactVerification,
     OutputForm,
+    OutputVerification,
     Probe,
     ProbeVerdict,
     RuntimePair,
@@ -107,6 +108,8 @@ def verify(
             found=f"--against {other.path}, a file",
             expected="a checkpoint to compare with",
         )
+    if other is not None:
+        _require_one_kind(file, other)
     say("loading the reference")
     used = choose_recipe(file, other, recipe, against_weights or weights, checkpoint_key)
     precision, source = precision_of(file, chosen.precision)
@@ -143,6 +146,19 @@ def _against(against: Named | None, checkpoint: Path | None) -> tuple[ExportedFi
             expected="one of them",
         )
     return None, Path(against)
+
+
+def _require_one_kind(file: ExportedFile, other: ExportedFile) -> None:
+    """Raise UsageError where both manifests say that the files give different things."""
+    if file.artifact is None or other.artifact is None or file.output_kind is other.output_kind:
+        return
+    raise UsageError(
+        "The files give different things.",
+        where="--against",
+        found=f"{other.artifact.plan.output_kind} in {other.path}",
+        expected=f"{file.artifact.plan.output_kind}, as in {file.path}",
+        next_step="compare each with its checkpoint: leave --against out",
+    )
 
 
 def _other_checkpoint(file: ExportedFile, sha256: str) -> tuple[str, ...]:
@@ -197,6 +213,7 @@ class _Run:
             self.recipe,
             self.file.path,
             names=self.chosen.output_names,
+            kind=self.file.output_kind,
         )
         runs = tuple(
             RuntimeVerification(one.runtime.name, judge(bindings, found, expected, samples, bounds))
@@ -212,7 +229,8 @@ class _Run:
         judged = Judged(self.files[0], self.reference, sizes, samples, expected, bindings, runs[0].outputs, bounds)
         probed = probe_file(judged, self.say)
         hint = hint_of_input(judged)
-        layers, why_not = self._layers(sizes, given, bindings) if self.chosen.layers else (None, ())
+        telling = _telling(given, runs[0].outputs)
+        layers, why_not = self._layers(sizes, telling, bindings) if self.chosen.layers else (None, ())
         findings = (*_findings(self.file, runs, pairs, probed), *((misfit,) if misfit else ()))
         return ArtifactVerification(
             recipe=self.recipe.name,
@@ -236,7 +254,7 @@ class _Run:
     def _layers(
         self, sizes: Sizes, samples: Sequence[Sample], bindings: Sequence[OutputBinding]
     ) -> tuple[Attribution | None, tuple[str, ...]]:
-        """Return the module in which the error arises, on noise and on one picture, or why none can be told."""
+        """Return the module in which the error arises on ``samples``, or why none can be told."""
         from deploykit.attribution import attribute
 
         if not isinstance(self.reference, NetworkReference):
@@ -250,7 +268,7 @@ class _Run:
             found = attribute(
                 network,
                 self.file.path,
-                samples[:2],
+                samples,
                 artifact.plan if artifact else None,
                 precision=self.precision,
                 inputs={one.file_input: one.input for one in self.files[0].inputs},
@@ -265,6 +283,13 @@ class _Run:
     def _values(self, one: OpenFile, samples: Sequence[Sample]) -> list[dict[str, Array]]:
         self.say(f"running the file: {one.runtime.name}")
         return [one.run(sample) for sample in samples]
+
+
+def _telling(samples: Sequence[Sample], outputs: Sequence[OutputVerification]) -> list[Sample]:
+    """Return the noise, and the sample where an output that failed is worst, else the first picture."""
+    worst = {one.worst.sample for one in outputs if one.worst is not None and not one.passed}
+    pictures = samples[1:]
+    return [*samples[:1], *([one for one in pictures if one.name in worst] or pictures)[:1]]
 
 
 def _findings(
@@ -292,5 +317,7 @@ def _form_notes(runs: Sequence[RuntimeVerification]) -> list[str]:
     words = {
         OutputForm.SOFTMAX: "holds probabilities that sum to 1, compared with the softmax of the reference's scores",
         OutputForm.FOREGROUND: "holds one probability, compared with that of the last class in the reference's softmax",
+        OutputForm.SIGMOID: "holds a probability, compared with the sigmoid of the reference's score",
+        OutputForm.MASK: "holds the number of the best class, compared with the reference's",
     }
     return [f"{one.output} {words[one.form]}" for one in runs[0].outputs if one.form in words]

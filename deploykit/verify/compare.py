@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.records import Comparison, Tolerance
+
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The class of every pixel, one array (1, H, W) per sample: ``found`` and ``expected``, ``NO_CLASS`` for none.
+
+    ``sure`` marks the pixels where no error within the tolerance changes the reference's class.
+    """
+
+    found: Sequence[NDArray[np.integer]]
+    expected: Sequence[NDArray[np.integer]]
+    sure: Sequence[NDArray[np.bool_]]
+
+
+def best_class(scores: NDArray[np.floating]) -> NDArray[np.integer]:
+    """Return the class (1, H, W) with the largest of ``scores`` (1, C, H, W); ``NO_CLASS`` where one is NaN."""
+    return np.where(np.isnan(scores).any(axis=1), NO_CLASS, scores.argmax(axis=1))
+
+
+def sure_pixels(reference: Sequence[NDArray[np.floating]], tolerance: Tolerance) -> list[NDArray[np.bool_]]:
+    """Return where the margin between the two best scores of ``reference`` exceeds what ``tolerance`` allows twice.
+
+    Without a bound ``max_abs_error``, ``relative_l2`` of the largest score is allowed.
+    """
+    peak = max(float(np.abs(scores).max()) for scores in reference)
+    needed = 2 * (tolerance.max_abs_error or (tolerance.relative_l2 or 0.0) * peak)
+    found = []
+    for scores in reference:
+        best = np.partition(scores.astype(np.float64), -2, axis=1)
+        with np.errstate(invalid="ignore"):  # two infinite scores have no margin
+            found.append(np.asarray(best[:, -1] - best[:, -2] > needed))
+    return found
 
 
 def compare(
@@ -19,16 +54,17 @@ def compare(
     *,
     classes: int = 0,
     pictures: Sequence[bool] | None = None,
+    masks: Masks | None = None,
 ) -> Comparison:
     """Return how ``measured`` differs from ``reference``, one array (1, C, H, W) per sample in each.
 
     With ``classes`` of 2 or more, axis 1 holds class scores and masks are compared: ``wrong_pixels`` counts the
     pixels whose class differs although the reference's margin between its two best classes exceeds twice the
     tolerance's ``max_abs_error`` (the measured maximum is no excuse; without that bound every changed pixel with
-    a margin above twice ``relative_l2`` of the reference's largest score counts). Where a shape differs, nothing is
-    compared and the shapes are the failure. ``mask_agreement`` is taken over
-    the samples marked in ``pictures``, all where none is: on noise a network has no margin anywhere, so that the
-    share of pixels that keep their class says nothing about its masks.
+    a margin above twice ``relative_l2`` of the reference's largest score counts). ``masks`` are compared instead of
+    those of the scores. Where a shape differs, nothing is compared and the shapes are the failure.
+    ``mask_agreement`` is taken over the samples marked in ``pictures``, all where none is: on noise a network has no
+    margin anywhere, so that the share of pixels that keep their class says nothing about its masks.
     """
     if not reference or len(measured) != len(reference):
         raise ValueError(f"{len(measured)} measured samples against {len(reference)} references")
@@ -53,7 +89,10 @@ def compare(
     relative = math.sqrt(squares / energy) if energy > 0 else (0.0 if squares == 0 else math.inf)
     snr = -20 * math.log10(relative) if 0 < relative < math.inf else (math.inf if squares == 0 else -math.inf)
     marked = list(pictures) if pictures and any(pictures) else [True] * len(reference)
-    agreement, wrong = _masks(measured, reference, tolerance, marked) if classes > 1 else (None, None)
+    if masks is None and classes > 1:
+        expected = [best_class(scores) for scores in reference]
+        masks = Masks([best_class(scores) for scores in measured], expected, sure_pixels(reference, tolerance))
+    agreement, wrong = (None, None) if masks is None else _changed(masks, marked)
     broken = _exceeded(worst, relative, agreement, wrong, tolerance)
     return Comparison(
         output=output,
@@ -88,24 +127,15 @@ def _not_comparable(
     )
 
 
-def _masks(
-    measured: Sequence[NDArray[np.floating]],
-    reference: Sequence[NDArray[np.floating]],
-    tolerance: Tolerance,
-    marked: Sequence[bool],
-) -> tuple[float, int]:
-    peak = max(float(np.abs(b).max()) for b in reference)
-    margin_needed = 2 * (tolerance.max_abs_error or (tolerance.relative_l2 or 0.0) * peak)
+def _changed(masks: Masks, marked: Sequence[bool]) -> tuple[float, int]:
+    """Return the share of pixels of one class in both, on the samples ``marked``, and how many are wrong on all."""
     same = total = wrong = 0
-    for a, b, counts in zip(measured, reference, marked, strict=True):
-        best = np.partition(b.astype(np.float64), -2, axis=1)
-        with np.errstate(invalid="ignore"):  # two infinite scores have no margin
-            margin = best[:, -1] - best[:, -2]
-        # NaN never equals a class, so that a pixel without a score counts as changed.
-        changed = (a.argmax(axis=1) != b.argmax(axis=1)) | np.isnan(a).any(axis=1)
+    for found, expected, sure, counts in zip(masks.found, masks.expected, masks.sure, marked, strict=True):
+        # A pixel without a class counts as changed, even where neither has one.
+        changed = (found != expected) | (found == NO_CLASS)
         same += int((~changed).sum()) * counts
         total += changed.size * counts
-        wrong += int((changed & (margin > margin_needed)).sum())
+        wrong += int((changed & sure).sum())
     return same / total, wrong
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from deploykit.images.preprocess import Pixels, resize_pixels
 from deploykit.recipe import Feedback, Input, Recipe, Resize
+from deploykit.verify.contract import probability_in
+from deploykit.vocab import OutputKind
 
 FloatArray = NDArray[np.float32]
 # From one frame to the next of a person who moves: standard deviations of a turn in degrees, and of shares of the size.
@@ -32,15 +34,19 @@ def first_feedback(recipe: Recipe) -> dict[str, FloatArray]:
     }
 
 
-def next_feedback(recipe: Recipe, outputs: Mapping[str, NDArray[np.generic]]) -> dict[str, FloatArray]:
-    """Return what the inputs with feedback take for the next frame, from the ``outputs`` (1, C, H, W) of this one."""
-    found = {}
-    for name, (_, feedback) in fed_inputs(recipe).items():
-        scores = np.asarray(outputs[feedback.output], np.float64)
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        index = _class_index(recipe, feedback)
-        found[name] = (powers[:, index : index + 1] / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
+def next_feedback(
+    recipe: Recipe, outputs: Mapping[str, NDArray[np.generic]], kind: OutputKind = OutputKind.LOGITS
+) -> dict[str, FloatArray]:
+    """Return what the inputs with feedback take for the next frame, from the ``outputs`` (1, C, H, W) of this one.
+
+    They are what a file of ``kind`` gives: a probability is fed back as it is.
+    """
+    return {
+        name: probability_in(np.asarray(outputs[feedback.output]), kind, _class_index(recipe, feedback)).astype(
+            np.float32
+        )
+        for name, (_, feedback) in fed_inputs(recipe).items()
+    }
 
 
 def likely_feedback(recipe: Recipe, mask: Pixels, rng: np.random.Generator) -> dict[str, FloatArray]:

@@ -22,8 +22,9 @@ from deploykit.attribution import Attribution, attribute
 from deploykit.chatter import contained
 from deploykit.graph.capture import weights
 from deploykit.graph.graph import Graph
+from deploykit.lowering import ExportOptions, lower, plan_export
 from deploykit.network import LoadedNetwork, build_network, load_network
-from deploykit.pipeline import ExportOptions, describe, lower, plan_export
+from deploykit.pipeline import describe
 from deploykit.recipe import load_recipe
 from deploykit.records import ExportPlan
 from deploykit.targets.base import ExportRequest
@@ -219,7 +220,7 @@ def same_values(constant: NDArray[np.generic], wanted: NDArray[np.float64]) -> b
 
 def attributed(case: Case, path: Path, plan: ExportPlan | None = None, **options: object) -> Attribution:
     """Return what ``deploykit verify --layers`` finds in the file at ``path``."""
-    return attribute(case.network, path, case.samples, plan, deploy=case.deploy, **options)  # type: ignore[arg-type]
+    return attribute(case.network, path, case.samples, plan, captured=case.deploy, **options)  # type: ignore[arg-type]
 
 
 def assert_clean(found: Attribution) -> None:

@@ -10,7 +10,7 @@ import torch
 from fault_cases import Case
 from torch import fx
 
-from deploykit.pipeline import lower_exactly
+from deploykit.lowering import lower_exactly
 from deploykit.records import ExportPlan
 from deploykit.targets.table import part
 from deploykit.targets.traced import Arithmetic, Trace, TracedValue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,8 +46,8 @@ class Averaged(nn.Module):
 X = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(1))
 
 
-def _lowered(network: nn.Module) -> Lowered:
-    graph = capture(network.eval(), (X,), (TensorSpec("x", tuple(X.shape), "float32"),), ("y",))
+def _lowered(network: nn.Module, x: Tensor = X) -> Lowered:
+    graph = capture(network.eval(), (x,), (TensorSpec("x", tuple(x.shape), "float32"),), ("y",))
     return Lowered(graph, Precision.FP32)
 
 
@@ -59,9 +60,9 @@ def _file(*values: tuple[str, str, Tensor]) -> File:
     return File(Trace(tuple(traced), "this test"), {"x": "x"})
 
 
-def _matched(lowered: Lowered, file: File) -> tuple[dict[str, str], set[str]]:
+def _matched(lowered: Lowered, file: File, x: Tensor = X) -> tuple[dict[str, str], set[str]]:
     """Return operation → value of the file, and the operations that are accused."""
-    given = {"x": X.double()}
+    given = {"x": x.double()}
     alignment = align(lowered, file, given)
     operations = {node.name: node.operation for node in lowered.nodes}
     judged = Walk(lowered, file, given, alignment.fits).judgements()
@@ -90,6 +91,55 @@ def test_a_fault_that_nothing_after_it_shows_is_found_by_its_place() -> None:
     matched, accused = _matched(_lowered(network), file)
     assert matched == {"conv2d": "conv", "mean": "mean", "sigmoid": "y"}
     assert accused == {"conv2d"}
+
+
+class Clamped(nn.Module):
+    """A convolution whose outputs, moved by 10, are cut off on both sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.last = nn.Conv2d(4, 3, 3), nn.Conv2d(3, 2, 1)
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last((self.conv(x) + 10).clamp(9.6, 10.5))
+        return out
+
+
+def test_half_of_a_clamp_is_not_the_sum_before_it() -> None:
+    network = Clamped().eval()
+    total = network.conv(X) + 10
+    raised, clamped = total.clamp(min=9.6), total.clamp(9.6, 10.5)
+    y = network.last(clamped)
+    assert 0.001 < float(torch.linalg.vector_norm(raised - total) / torch.linalg.vector_norm(total)) < 0.05
+    file = _file(("total", "x", raised), ("clamped", "total", clamped), ("y", "clamped", y))
+    assert _matched(_lowered(network), file) == ({"clamp": "clamped", "conv2d": "y"}, set())
+    # The twin: a sum that is wrong between the bounds as well is accused.
+    wrong = total + 1e-3 * torch.randn(total.shape, generator=torch.Generator().manual_seed(2))
+    after = wrong.clamp(9.6, 10.5)
+    file = _file(("total", "x", wrong), ("clamped", "total", after), ("y", "clamped", network.last(after)))
+    matched, accused = _matched(_lowered(network), file)
+    assert matched["add"] == "total"
+    assert accused == {"add"}
+
+
+def test_a_flat_map_may_be_added_up_one_value_after_the_other() -> None:
+    class Pooled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+    flat = torch.rand(1, 8, 1, 1, generator=torch.Generator().manual_seed(0)).expand(1, 8, 128, 128).contiguous()
+    added = torch.from_numpy(np.cumsum(flat.numpy().reshape(1, 8, -1), axis=2, dtype=np.float32)[:, :, -1:])
+    mean = added[..., None] / 128**2
+    lowered = _lowered(Pooled(), flat)
+    assert float(torch.linalg.vector_norm(mean - flat[:, :, :1, :1]) / torch.linalg.vector_norm(mean)) > 1e-5
+    for factor, expected in ((1, set()), (1.01, {"mean"})):
+        value = mean * factor
+        file = _file(("mean", "x", value), ("y", "mean", torch.sigmoid(value)))
+        matched, accused = _matched(lowered, file, flat)
+        assert matched == {"mean": "mean", "sigmoid": "y"}
+        assert accused == expected
 
 
 def test_a_layer_that_the_file_fuses_is_accused_with_the_next() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from fault_cases import Case, attributed, prepare, write, write_recipe
+from fault_cases import Case, attributed
 from rich.console import Console
 from test_faults_onnx import FAULTS, planted
 
@@ -19,31 +19,20 @@ from deploykit.records import ExportPlan, versioned
 from deploykit.targets.base import Array
 from deploykit.targets.onnx import traced
 from deploykit.targets.traced import Arithmetic, Trace
-from deploykit.vocab import Target
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return prepare(write_recipe(tmp_path_factory.mktemp("faulty")))
-
-
-@pytest.fixture(scope="module")
-def sound(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportPlan]:
-    return write(case, Target.ONNX, tmp_path_factory.mktemp("sound"))
 
 
 def test_a_wrong_kernel_is_told_from_a_wrong_file(
-    case: Case, sound: tuple[Path, ExportPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, onnx_file: tuple[Path, ExportPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runtime here is a fake for one with a wrong kernel: it runs another file than the reference executor."""
-    wrong = planted(sound[0], tmp_path, case, FAULTS["average counts padding"][1])
+    wrong = planted(onnx_file[0], tmp_path, case, FAULTS["average counts padding"][1])
     trace = traced.trace
 
     def runs(path: Path, inputs: Mapping[str, Array], arithmetic: Arithmetic) -> Trace:
         return trace(wrong if arithmetic is Arithmetic.RUNTIME else path, inputs, arithmetic)
 
     monkeypatch.setattr(traced, "trace", runs)
-    found = attributed(case, *sound)
+    found = attributed(case, *onnx_file)
     (row,) = found.accused
     assert (row.module, row.cause) == ("average", Part.KERNEL)
     assert "the file is right" in found.sentence
@@ -52,8 +41,8 @@ def test_a_wrong_kernel_is_told_from_a_wrong_file(
     assert row.kernel_error > 0.01 > row.converter_error
 
 
-def test_a_table_shows_the_worst_and_json_all(case: Case, sound: tuple[Path, ExportPlan], tmp_path: Path) -> None:
-    found = attributed(case, planted(sound[0], tmp_path, case, FAULTS["gate weight"][1]), sound[1])
+def test_a_table_shows_the_worst_and_json_all(case: Case, onnx_file: tuple[Path, ExportPlan], tmp_path: Path) -> None:
+    found = attributed(case, planted(onnx_file[0], tmp_path, case, FAULTS["gate weight"][1]), onnx_file[1])
     printed = io.StringIO()
     console = Console(width=100, file=printed)
     for part in of_attribution(found, layers=3):
@@ -70,6 +59,6 @@ def test_a_table_shows_the_worst_and_json_all(case: Case, sound: tuple[Path, Exp
     assert body["rows"][0]["cause"] == "converter"
 
 
-def test_inputs_of_another_network_are_refused(case: Case, sound: tuple[Path, ExportPlan]) -> None:
+def test_inputs_of_another_network_are_refused(case: Case, onnx_file: tuple[Path, ExportPlan]) -> None:
     with pytest.raises(ArtifactError, match="takes other inputs"):
-        attributed(case, *sound, inputs={"photo": "another"})
+        attributed(case, *onnx_file, inputs={"photo": "another"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fault_cases import assert_clean, attributed, prepare, write
 
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.targets.table import TARGETS
 from deploykit.vocab import InputKind, Precision, Target
 

@@ -21,18 +21,14 @@ from fault_cases import (
     same_values,
     weight,
     write,
-    write_recipe,
 )
 from lowered_values import distance, lowered_values, traced
 
 from deploykit.attribution import Part
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.records import ExportPlan
 from deploykit.targets.traced import Arithmetic, NotTracedError
 from deploykit.vocab import Precision, Target
-
-# One worker writes the assets once.
-pytestmark = pytest.mark.xdist_group("coreai faults")
 
 Edit = Callable[[Case, "Opened"], None]
 _RESOURCE = re.compile(r'(resource_\d+): "0x[0-9A-F]{8}([0-9A-F]+)"')
@@ -190,11 +186,6 @@ TOGETHER = {
         "head weight",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return prepare(write_recipe(tmp_path_factory.mktemp("faulty")))
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,13 @@ from fault_cases import (
     assert_named,
     attributed,
     copied,
-    prepare,
     same_values,
     weight,
     write,
-    write_recipe,
 )
 
 from deploykit.attribution import Part
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.records import ExportPlan
 from deploykit.vocab import InputKind, Precision, Target
 
@@ -191,11 +189,6 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "head weight": ("head", weights_of("head", "one weight")),
     "head bias": ("head", weights_of("head", "shifted", "bias")),
 }
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return prepare(write_recipe(tmp_path_factory.mktemp("faulty")))
 
 
 @pytest.fixture(scope="module")

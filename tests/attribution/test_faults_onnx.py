@@ -17,18 +17,16 @@ from fault_cases import (
     assert_clean,
     assert_named,
     attributed,
-    prepare,
     same_values,
     weight,
     write,
-    write_recipe,
 )
 from onnx import helper, numpy_helper
 
 from deploykit.attribution import Part
 from deploykit.chatter import contained
 from deploykit.graph.capture import weights
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.records import ExportPlan
 from deploykit.vocab import InputKind, Precision, Target
 
@@ -110,14 +108,9 @@ FAULTS: dict[str, tuple[str, Edit]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return prepare(write_recipe(tmp_path_factory.mktemp("faulty")))
-
-
-@pytest.fixture(scope="module")
-def single(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportPlan]:
-    return write(case, Target.ONNX, tmp_path_factory.mktemp("single"))
+@pytest.fixture
+def single(onnx_file: tuple[Path, ExportPlan]) -> tuple[Path, ExportPlan]:
+    return onnx_file
 
 
 @pytest.fixture(scope="module")

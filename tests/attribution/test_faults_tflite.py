@@ -21,19 +21,15 @@ from fault_cases import (
     same_values,
     weight,
     write,
-    write_recipe,
 )
 from lowered_values import distance, lowered_values, traced
 
 from deploykit.attribution import Part
 from deploykit.errors import ArtifactError
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.records import ExportPlan
 from deploykit.targets.traced import Arithmetic
 from deploykit.vocab import Layout, Precision, Target
-
-# One worker writes the files once.
-pytestmark = pytest.mark.xdist_group("tflite faults")
 
 Edit = Callable[[Case, "Opened"], None]
 Change = Callable[[np.ndarray], np.ndarray]
@@ -184,11 +180,6 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "head weight": ("head", weights_of("head", CHANGES["one weight"])),
     "head bias": ("head", weights_of("head", CHANGES["shifted"], "bias")),
 }
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return prepare(write_recipe(tmp_path_factory.mktemp("faulty")))
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,19 @@ def test_a_long_sum_may_be_added_one_after_the_other() -> None:
     x = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
     exact = x.double().mean().reshape(1, 1)
     added = torch.from_numpy(np.cumsum(x.numpy(), dtype=np.float32)[-1:]).reshape(1, 1).double() / len(x)
-    assert judge(added, exact, exact.float(), half=False, terms=len(x)).clean
-    assert not judge(added * (1 + 1e-3), exact, exact.float(), half=False, terms=len(x)).clean
+    assert judge(added, exact, exact.float(), half=False, adding=len(x) ** 0.5).clean
+    assert not judge(added * (1 + 1e-3), exact, exact.float(), half=False, adding=len(x) ** 0.5).clean
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_plain_sum_of_a_flat_map_rounds_the_same_way_each_time(half: bool) -> None:
+    x = np.full(200_000, 0.7, np.float32)
+    exact = torch.tensor([[float(x[0])]], dtype=torch.float64)
+    added = torch.from_numpy(np.cumsum(x)[-1:]).reshape(1, 1).double() / len(x)
+    assert abs(float(added - exact) / float(exact)) > 2e-3
+    assert judge(added, exact, exact.float(), half=half, adding=len(x)).clean
+    assert not judge(added, exact, exact.float(), half=half, adding=len(x) ** 0.5).clean
+    assert not judge(exact * 1.04, exact, exact.float(), half=half, adding=len(x)).clean
 
 
 def test_a_runtime_may_read_more_bits_than_it_shows() -> None:

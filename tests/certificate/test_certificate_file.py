@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from certificate_cases import Case
 
-from deploykit.certificate.file import read_certificate, rendered, write_certificate
+from deploykit.certificate.file import read_certificate, rendered, require_writable, write_certificate
 from deploykit.certificate.make import certify
 from deploykit.certificate.records import Certificate
 from deploykit.errors import ArtifactError
@@ -105,6 +105,27 @@ def test_a_file_that_is_not_there_and_a_place_that_cannot_be_written(made, tmp_p
         read_certificate(tmp_path / "none.json")
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_certificate(made, tmp_path / "no folder" / "certificate.json")
+
+
+def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path):
+    for path in (tmp_path / "no folder" / "certificate.json", tmp_path):
+        with pytest.raises(ArtifactError, match="cannot be written"):
+            require_writable(path)
+    kept = tmp_path / "certificate.json"
+    kept.write_text("kept", "utf-8")
+    require_writable(kept)
+    require_writable(tmp_path / "new.json")
+    assert [(one.name, one.read_text("utf-8")) for one in tmp_path.iterdir()] == [("certificate.json", "kept")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("[]", "not an object"), ("{}", "no field 'kind'"), ("", "line 1 column 1")]
+)
+def test_json_that_is_no_record_is_said_in_words(path, text, found):
+    path.write_text(text, "utf-8")
+    with pytest.raises(ArtifactError, match=found) as caught:
+        read_certificate(path)
+    assert "Error" not in caught.value.found
 
 
 def test_a_certificate_without_blocks_is_one(made, tmp_path):

@@ -179,6 +179,12 @@ def test_another_eps_is_found(made, small):
     found = compare_certificate(ReadCertificate(made, "", ()), replace(small.network, module=module)).differences
     assert {one.where for one in found} == {"cases.transposed.1"}
     assert {one.what for one in found} >= {"folded weight", "operations", "preconditions"}
+    (shown,) = [one for one in found if one.what == "preconditions"]
+    assert "2e-05" in shown.found
+    assert "2e-05" not in shown.recorded
+    for text in (shown.recorded, shown.found):
+        assert text.startswith("name: ")
+        assert text.count("name: ") == 1
 
 
 def test_what_does_not_hold_now_is_a_difference_whatever_was_recorded(made, small, checked, monkeypatch):

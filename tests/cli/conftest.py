@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from targets.small_case import write_case
 
+from deploykit import api
 from deploykit.cli.main import run_command
 
 
@@ -15,6 +21,54 @@ class Result:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a small network with a checkpoint; read it in place, and copy its folder before changing it."""
+    return write_case(tmp_path_factory.mktemp("small_recipe"))
+
+
+@pytest.fixture
+def small(small_recipe: Path, here: Path) -> Path:
+    """The same recipe in the current folder, as ``small/small.toml``."""
+    shutil.copytree(small_recipe.parent, here / "small", ignore=shutil.ignore_patterns("__pycache__"))
+    return here / "small" / "small.toml"
+
+
+@pytest.fixture(scope="session")
+def small_onnx(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its ONNX file, to be copied before anything in it is changed."""
+    (artifact,) = api.export(small_recipe, targets=["onnx"], output_dir=tmp_path_factory.mktemp("small_onnx"))
+    return artifact.path.parent
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What ``deploykit export --json`` printed and the folder that it wrote into."""
+
+    out: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def sinet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The ONNX file of the bundled SINet at 128x128, pixels in, as the command writes it; copy it to change it."""
+    folder, printed = tmp_path_factory.mktemp("sinet_onnx"), io.StringIO()
+    arguments = ["--target", "onnx", "--size", "128x128", "--input-kind", "image", "--json", "-o", str(folder)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr("sys.argv", ["deploykit", "export", "sinet", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            run_command()
+    assert not stopped.value.code
+    return Exported(printed.getvalue(), folder)
 
 
 @pytest.fixture

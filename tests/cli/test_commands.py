@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +14,13 @@ from deploykit.images.preprocess import read_image
 from deploykit.models.sinet import SINet
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_export_run_and_the_python_call_agree(deploykit, here):
+def test_export_run_and_the_python_call_agree(deploykit, sinet_onnx, here):
     import deploykit as package
     from deploykit.images.synthetic import synthesize
     from deploykit.report.picture import write_image
 
-    result = deploykit("export", "--target", "onnx", "--json", "-o", "out")
-    assert result.code == 0, result.err
-    (artifact,) = json.loads(result.out)["body"]["artifacts"]
+    (artifact,) = json.loads(sinet_onnx.out)["body"]["artifacts"]
+    assert Path(artifact["path"]).is_relative_to(sinet_onnx.folder)
     portrait = synthesize(9_000_002, 320)
     write_image(here / "photo.png", portrait.image)
     ran = deploykit("run", artifact["path"], "--input", "photo.png", "--output", "mask.png", "--cut-out", "three.png")
@@ -36,7 +30,7 @@ def test_export_run_and_the_python_call_agree(deploykit, here):
     assert overlap > 0.9
     assert read_image(here / "three.png").shape[1] > 3 * 320
     logits = package.run(artifact["path"], image=portrait.image)["logits"]
-    assert logits.shape == (1, 2, 224, 224)
+    assert logits.shape == (1, 2, 128, 128)
 
 
 def test_export_takes_the_project_file_first(deploykit, here):
@@ -67,28 +61,27 @@ def test_a_checkpoint_without_a_recipe_is_recognised_or_refused(deploykit, here)
     assert not (here / "new.toml").exists()
 
 
-def test_verify_reparam_passes_on_the_bundled_sinet(deploykit):
-    result = deploykit("verify-reparam", "sinet", "--json")
+@pytest.mark.parametrize(
+    ("recipe", "folded"), [("small/small.toml", 4), pytest.param("sinet", 38, marks=pytest.mark.full)]
+)
+@pytest.mark.usefixtures("small")
+def test_verify_reparam_passes_and_counts_what_was_folded(deploykit, recipe, folded):
+    result = deploykit("verify-reparam", recipe, "--json")
     assert result.code == 0
     (record,) = json.loads(result.out)["body"]
     assert record["passed"] is True
-    assert sum(stage["folded"] for stage in record["stages"]) == 38
+    assert sum(stage["folded"] for stage in record["stages"]) == folded
 
 
-def test_an_unexpected_count_fails_with_exit_code_1(deploykit, here):
-    from deploykit.resources import bundled
-
-    shutil.copytree(bundled("recipes"), here / "recipes")
-    shutil.copytree(bundled("checkpoints"), here / "checkpoints")
-    path = here / "recipes" / "sinet.toml"
-    path.write_text(path.read_text().replace("fold_batch_norm = 38", "fold_batch_norm = 39"))
-    result = deploykit("verify-reparam", "recipes/sinet.toml")
+def test_an_unexpected_count_fails_with_exit_code_1(deploykit, small):
+    small.write_text(small.read_text().replace("fold_batch_norm = 4", "fold_batch_norm = 5"))
+    result = deploykit("verify-reparam", "small/small.toml")
     assert result.code == 1
-    assert "fold_batch_norm fired 38 times, the recipe expects 39" in result.out
-    refused = deploykit("export", "recipes/sinet.toml", "--target", "onnx", "-o", "out")
+    assert "fold_batch_norm fired 4 times, the recipe expects 5" in result.out
+    refused = deploykit("export", "small/small.toml", "--target", "onnx", "-o", "out")
     assert refused.code == 1
-    assert "fold_batch_norm fired 38 times, the recipe expects 39" in refused.err
-    assert not (here / "out").exists()
+    assert "fold_batch_norm fired 4 times, the recipe expects 5" in refused.err
+    assert not Path("out").exists()
 
 
 def test_a_nan_in_the_weights_is_refused_with_its_name(deploykit, here):
@@ -100,18 +93,12 @@ def test_a_nan_in_the_weights_is_refused_with_its_name(deploykit, here):
     assert "encoder.level1.bn.weight" in result.err
 
 
-def test_a_failed_comparison_leaves_nothing_behind_and_exits_1(deploykit, here):
-    from deploykit.resources import bundled
-
-    shutil.copytree(bundled("recipes"), here / "recipes")
-    shutil.copytree(bundled("checkpoints"), here / "checkpoints")
-    path = here / "recipes" / "sinet.toml"
-    head, mark, tail = path.read_text().partition("[tolerances.fp32]\n")
-    path.write_text(head + mark + tail.replace("max_abs_error = 1e-4", "max_abs_error = 1e-12", 1))
-    result = deploykit("export", "recipes/sinet.toml", "--target", "onnx", "-o", "out")
+def test_a_failed_comparison_leaves_nothing_behind_and_exits_1(deploykit, small):
+    small.write_text(small.read_text().replace("max_abs_error = 2e-4", "max_abs_error = 1e-12"))
+    result = deploykit("export", "small/small.toml", "--target", "onnx", "-o", "out")
     assert result.code == 1
     assert "max absolute error" in result.err
-    assert [item for item in (here / "out").rglob("*") if item.is_file()] == []
+    assert [item for item in Path("out").rglob("*") if item.is_file()] == []
 
 
 @pytest.fixture
@@ -127,8 +114,8 @@ def only_onnx(monkeypatch):
 
 
 @pytest.mark.usefixtures("only_onnx")
-def test_all_means_every_installed_target_and_lists_the_others(deploykit, here):
-    result = deploykit("export", "sinet", "--target", "all", "--json")
+def test_all_means_every_installed_target_and_lists_the_others(deploykit, small):
+    result = deploykit("export", "small/small.toml", "--target", "all", "--json")
     assert result.code == 0, result.err
     body = json.loads(result.out)["body"]
     assert [one["plan"]["target"] for one in body["artifacts"]] == ["onnx"]
@@ -163,31 +150,41 @@ def test_bench_without_anything_exported_measures_the_default_recipe(deploykit, 
     assert list(here.iterdir()) == []
 
 
-def test_run_refuses_what_it_would_destroy_or_cannot_trust(deploykit, here):
+def test_run_refuses_what_it_would_destroy_or_cannot_trust(deploykit, small_onnx, here):
     from deploykit.images.synthetic import synthesize
     from deploykit.report.picture import write_image
 
-    result = deploykit("export", "--target", "onnx", "--json", "-o", "out")
-    (artifact,) = json.loads(result.out)["body"]["artifacts"]
+    shutil.copytree(small_onnx, here / "out")
     write_image(here / "photo.png", synthesize(1).image)
     before = (here / "photo.png").read_bytes()
-    same = deploykit("run", artifact["path"], "--input", "photo.png", "--output", "photo.png")
+    same = deploykit("run", "out/small.onnx", "--input", "photo.png", "--output", "photo.png")
     assert same.code == 2
     assert "written over" in same.err
     assert (here / "photo.png").read_bytes() == before
-    with (here / artifact["path"]).open("ab") as stream:
+    with (here / "out" / "small.onnx").open("ab") as stream:
         stream.write(b"x")
-    changed = deploykit("run", artifact["path"], "--input", "photo.png")
+    changed = deploykit("run", "out/small.onnx", "--input", "photo.png")
     assert changed.code == 2
     assert "not the one that its manifest describes" in changed.err
     assert not (here / "mask.png").exists()
 
 
-def test_a_lightning_checkpoint_is_fitted_without_its_holder(deploykit, here):
+@pytest.fixture
+def lightning(here):
     state = {f"model.{name}": value for name, value in SINet().state_dict().items()}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.4.0", "epoch": 3}, here / "light.ckpt")
+
+
+@pytest.mark.usefixtures("lightning")
+def test_a_lightning_checkpoint_is_recognised(deploykit):
     result = deploykit("init", "light.ckpt")
     assert result.code == 0, result.err
+    assert "sinet" in result.err
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("lightning")
+def test_a_lightning_checkpoint_is_fitted_without_its_holder(deploykit):
     assert "stripped prefix 'model.'" in deploykit("verify-reparam", "--checkpoint", "light.ckpt").err
 
 

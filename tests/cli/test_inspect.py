@@ -21,12 +21,6 @@ def network(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def small_file(here):
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4, 6, 8])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2, 6, 8])

@@ -104,8 +104,9 @@ def test_a_stdout_that_goes_away_is_no_bug(redirect, codes):
     assert "Traceback" not in done.stderr
 
 
-def test_sigterm_leaves_nothing_half_written(tmp_path):
-    command = [sys.executable, "-c", "from deploykit.cli.main import main; main()", "export", "sinet", "-o", "out"]
+def test_sigterm_leaves_nothing_half_written(small_recipe, tmp_path):
+    program = (sys.executable, "-c", "from deploykit.cli.main import main; main()")
+    command = [*program, "export", small_recipe, "--target", "onnx", "-o", "out"]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:

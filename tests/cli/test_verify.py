@@ -11,29 +11,15 @@ import pytest
 from onnx import load, numpy_helper, save
 
 from deploykit import api
+from deploykit.artifact import read_artifact
 from deploykit.images.synthetic import synthesize
 from deploykit.report.picture import write_image
 
 
 @pytest.fixture(scope="module")
-def sinet(tmp_path_factory):
-    """The ONNX file of the bundled SINet at 96x96, pixels in."""
-    from deploykit.pipeline import ExportOptions
-    from deploykit.recipe import load_recipe
-    from deploykit.vocab import InputKind
-
-    recipe = load_recipe("sinet").with_size(64, 64)
-    folder = tmp_path_factory.mktemp("sinet")
-    (artifact,) = api.export(
-        recipe, targets=["onnx"], output_dir=folder, options=ExportOptions(input_kind=InputKind.IMAGE)
-    )
-    return artifact
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def sinet(sinet_onnx):
+    (manifest,) = sinet_onnx.folder.rglob("manifest.json")
+    return read_artifact(manifest)
 
 
 @pytest.fixture
@@ -150,6 +136,9 @@ def test_what_users_get_wrong_is_said_with_exit_code_2(deploykit, sinet, here):
         (("--certificate", "notes.txt", "--manifest", file), "one at a time"),
         (("--certificate", "missing.json"), "missing.json"),
         (("--manifest", "missing.json"), "missing.json"),
+        (("--manifest", file, "--layers", "--images", "photos"), "--images, --layers"),
+        (("--certificate", "missing.json", "--against", file), "--against"),
+        (("--manifest", file, "--threads", "2"), "--threads"),
     ]
     for arguments, text in cases:
         result = deploykit("verify", *arguments)

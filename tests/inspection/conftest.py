@@ -12,7 +12,7 @@ from deploykit.records import Artifact
 @pytest.fixture(scope="package")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The ONNX file of the small network, with 8-bit pixels as its input."""
-    from deploykit.pipeline import ExportOptions
+    from deploykit.lowering import ExportOptions
     from deploykit.vocab import InputKind
 
     folder = tmp_path_factory.mktemp("exported")

@@ -12,7 +12,7 @@ from deploykit.artifact import MANIFEST
 from deploykit.errors import ArtifactError, TargetError
 from deploykit.graph.conventions import CONVENTIONS
 from deploykit.inspection import inspect_file
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.targets.table import TARGETS
 from deploykit.vocab import Convention, Precision, Target
 

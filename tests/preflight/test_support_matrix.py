@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from deploykit.pipeline import Exporter, ExportOptions, lower, plan_export
+from deploykit.lowering import ExportOptions, lower, plan_export
+from deploykit.pipeline import Exporter
 from deploykit.preflight.constructs import CONSTRUCTS, GROUPS
 from deploykit.preflight.look import look
 from deploykit.preflight.matrix import AT_PRECISION, CELLS, SIMPLIFIED, cell, cells
@@ -15,8 +16,6 @@ from deploykit.preflight.outcome import Outcome, export_cell, prepared
 from deploykit.preflight.records import Verdict
 from deploykit.targets.table import TARGETS, part
 from deploykit.vocab import Precision, Target
-
-pytestmark = pytest.mark.xdist_group("support matrix")
 
 # One of each class for each target: exact, rewritten, refused (ONNX refuses none of the matrix).
 PLAIN = {
@@ -74,7 +73,7 @@ def check(exporter: Exporter, coverages, construct: str, targets: list[Target]) 
     for target in targets:
         for precision in Precision:
             plan = plan_export(recipe, target, ExportOptions(precision=precision))
-            graph = lower(exporter.deploy, recipe, plan)
+            graph = lower(exporter.training, recipe, plan)
             found = look(graph, plan, coverages(target))
             stated = cell(construct, target, precision)
             assert found.refused == bool(stated.refused), (construct, target, precision, found.findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploykit.errors import DeploykitError, TargetError, VerificationError
-from deploykit.pipeline import ExportOptions
+from deploykit.lowering import ExportOptions
 from deploykit.preflight.outcome import prepared
 from deploykit.targets.table import part
 from deploykit.vocab import Target

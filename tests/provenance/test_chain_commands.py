@@ -75,6 +75,7 @@ def test_a_certificate_that_cannot_be_written_is_an_error_of_the_user(deploykit,
     code, _, err = deploykit("verify-reparam", copied().recipe, "--certificate", tmp_path / "no folder" / "made.json")
     assert code == 2
     assert "cannot be written" in err
+    assert "capturing" not in err
 
 
 def test_bench_keeps_its_record_beside_the_artifact(deploykit, copied):

@@ -13,7 +13,7 @@ from deploykit.images.preprocess import read_image
 from deploykit.recipe import recipe_from_table
 from deploykit.records import TensorRecord
 from deploykit.report.picture import cut_out, mask_of, triptych, write_image
-from deploykit.vocab import Layout
+from deploykit.vocab import Layout, OutputKind
 
 TABLE = tomllib.loads("""
 format_version = 1
@@ -46,13 +46,13 @@ def recipe(tmp_path, **resize):
     return recipe_from_table({**TABLE, "inputs": [given]}, tmp_path / "small.toml")
 
 
-def artifact(tmp_path, layout=Layout.NCHW):
+def artifact(tmp_path, layout=Layout.NCHW, kind=OutputKind.LOGITS):
     """What the mask needs to know of a file."""
     outputs = (
         TensorRecord("edge", (1, 1, 4, 8), "float32", Layout.NCHW),
         TensorRecord("scores", (1, 3, 4, 8), "float32", layout),
     )
-    return SimpleNamespace(path=tmp_path / "small.onnx", outputs=outputs)
+    return SimpleNamespace(path=tmp_path / "small.onnx", outputs=outputs, plan=SimpleNamespace(output_kind=kind))
 
 
 def scores(rows=4, columns=8):

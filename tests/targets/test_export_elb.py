@@ -11,15 +11,13 @@ import torch
 from small_case import randomize
 
 from deploykit import api
+from deploykit.lowering import ExportOptions
 from deploykit.models import elb
 from deploykit.network import LoadedNetwork, build_network
-from deploykit.pipeline import Exporter, ExportOptions, prepare_export
+from deploykit.pipeline import Exporter, prepare_export
 from deploykit.recipe import Recipe, load_recipe
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import InputKind, Precision, Target
-
-# One worker captures each network once.
-pytestmark = pytest.mark.xdist_group("elb")
 
 FULL = pytest.mark.full
 # At 1/8 of this size the farthest taps, 16 apart, still meet values and not only padding.

@@ -12,17 +12,15 @@ import torch
 from torch import nn
 
 from deploykit import api
+from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, build_network
-from deploykit.pipeline import Exporter, ExportOptions, prepare_export
+from deploykit.pipeline import Exporter, prepare_export
 from deploykit.recipe import load_recipe
 from deploykit.records import Artifact
 from deploykit.verify.compare import compare
 from deploykit.verify.reference import reference_outputs
 from deploykit.verify.samples import Sample, draw_samples
 from deploykit.vocab import InputKind, Layout, Precision, Target
-
-# One worker captures each network once.
-pytestmark = pytest.mark.xdist_group("portraitnet")
 
 FULL = pytest.mark.full
 RECIPES = ("portraitnet", "portraitnet-bilinear", "portraitnet-no-edge", "portraitnet-video")
@@ -94,7 +92,7 @@ def assert_equivalent_and_tight(prepared: Exporter, artifact: Artifact) -> None:
     assert (output.relative_l2 > 1e-4) is (artifact.plan.precision is Precision.FP16)
 
 
-@pytest.mark.parametrize("target", [Target.ONNX, Target.TFLITE])
+@pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.TFLITE, marks=FULL)])
 def test_fp32_at_a_small_size(exporter, target, tmp_path):
     prepared = exporter("portraitnet", SMALL)
     artifact = prepared.write(target, ExportOptions(), tmp_path)

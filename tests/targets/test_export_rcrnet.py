@@ -11,17 +11,15 @@ from small_case import randomize
 from torch import nn
 
 from deploykit import api
+from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, build_network
-from deploykit.pipeline import ExportOptions, prepare_export
+from deploykit.pipeline import prepare_export
 from deploykit.recipe import load_recipe
 from deploykit.verify.compare import compare
 from deploykit.verify.reference import as_tensors
 from deploykit.verify.reparam import verify_reparam
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import InputKind, Precision, Target
-
-# One worker captures each network once.
-pytestmark = pytest.mark.xdist_group("rcrnet")
 
 FULL = pytest.mark.full
 IMAGES = ("rcrnet-1", "rcrnet-2", "rcrnet-3")
@@ -65,6 +63,7 @@ def exporter():
     return prepared
 
 
+@FULL
 def test_a_video_network_is_a_file_with_two_inputs(exporter, tmp_path):
     prepared = exporter("rcrnet-video", SIZE)
     artifact = prepared.write(Target.ONNX, ExportOptions(input_kind=InputKind.IMAGE), tmp_path)

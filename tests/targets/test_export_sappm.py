@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from deploykit import api
+from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, build_network
-from deploykit.pipeline import Exporter, ExportOptions, prepare_export
+from deploykit.pipeline import Exporter, prepare_export
 from deploykit.recipe import load_recipe
 from deploykit.records import Artifact
 from deploykit.targets.coreml.interpreter import MilInterpreter
@@ -20,9 +21,6 @@ from deploykit.verify.compare import compare
 from deploykit.verify.reference import reference_outputs
 from deploykit.verify.samples import Sample, draw_samples
 from deploykit.vocab import InputKind, Layout, Precision, Target
-
-# One worker captures each network once.
-pytestmark = pytest.mark.xdist_group("sappm")
 
 FULL = pytest.mark.full
 NAME = "mobilenetv3-sappm"
@@ -105,7 +103,9 @@ def assert_equivalent_and_tight(prepared: Exporter, artifact: Artifact) -> None:
     assert (output.relative_l2 > 1e-4) is (artifact.plan.precision is Precision.FP16)
 
 
-@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize(
+    "target", [target if target is Target.COREML else pytest.param(target, marks=FULL) for target in Target]
+)
 def test_fp32_at_a_small_size(exporter, target, tmp_path):
     prepared = exporter(SMALL)
     artifact = prepared.write(target, ExportOptions(), tmp_path)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from deploykit.errors import TargetError
-from deploykit.pipeline import ExportOptions, installed_targets, options_for, plan_export
+from deploykit.lowering import ExportOptions, options_for, plan_export
+from deploykit.pipeline import installed_targets
 from deploykit.recipe import load_recipe
 from deploykit.records import ExportPlan
 from deploykit.targets.table import TARGETS, check_plan, part, require, target_of
@@ -27,13 +28,12 @@ PLAN = ExportPlan(
     passes=("fold_batch_norm",),
     opset=18,
 )
-# OutputKind has one member so far: any other text stands for the next.
 OTHER = {
     "target": Target.TFLITE,
     "precision": Precision.FP16,
     "layout": Layout.NHWC,
     "input_kind": InputKind.IMAGE,
-    "output_kind": "mask",
+    "output_kind": OutputKind.MASK,
     "input_shapes": ((1, 3, 224, 192),),
     "passes": (),
     "opset": 20,
@@ -80,6 +80,7 @@ def test_each_target_plans_its_defaults_and_all_that_its_row_offers(target, reci
     choices = [
         *(ExportOptions(precision=one) for one in row.precisions if one is not Precision.FP32),
         *(ExportOptions(input_kind=one) for one in row.input_kinds if one is not InputKind.TENSOR),
+        *(ExportOptions(output_kind=one) for one in row.output_kinds if one is not OutputKind.LOGITS),
         *(ExportOptions(layout=one) for one in row.layouts if one is not Layout.NCHW),
         *(ExportOptions(opset=one) for one in row.opsets if one != row.default_opset),
         *(ExportOptions(minimum_os=one) for one in row.minimum_os if one != row.default_minimum_os),

@@ -12,8 +12,8 @@ from deploykit.errors import ArtifactError, UsageError
 from deploykit.recipe import load_recipe
 from deploykit.records import TensorRecord
 from deploykit.verification.bind_inputs import bind_inputs
-from deploykit.verification.bind_outputs import holds_probabilities, softmax
 from deploykit.verification.lint import lint_output
+from deploykit.verify.contract import holds_probabilities, softmax
 from deploykit.vocab import InputKind, Layout, Precision
 
 RANDOM = np.random.default_rng(3)

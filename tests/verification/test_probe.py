@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from verification_cases import bare
 
-from deploykit.pipeline import Exporter, ExportOptions
+from deploykit.lowering import ExportOptions
+from deploykit.pipeline import Exporter
 from deploykit.verification import verify
 from deploykit.verification.records import ProbeVerdict
 from deploykit.vocab import InputKind, Precision, Target
@@ -44,6 +45,7 @@ PLAIN = {
     Target.ONNX: (SWAPPED, MISSING),
     Target.COREML: (SWAPPED,),
     Target.TFLITE: (REVERSED,),
+    Target.COREAI: (SWAPPED,),
 }
 CELLS = [
     pytest.param(
@@ -52,7 +54,7 @@ CELLS = [
         marks=() if name in PLAIN[target] else FULL,
         id=f"{target}-{index}",
     )
-    for target in (Target.ONNX, Target.COREML, Target.TFLITE)
+    for target in Target
     for index, name in enumerate(MISTAKES)
 ]
 
@@ -80,9 +82,7 @@ def test_the_mistake_is_named(exporter, case, tmp_path, target, name):
     assert f"preprocessing: the file behaves as if {name}" in one.findings
 
 
-@pytest.mark.parametrize(
-    "target", [Target.ONNX, pytest.param(Target.COREML, marks=FULL), pytest.param(Target.TFLITE, marks=FULL)]
-)
+@pytest.mark.parametrize("target", [pytest.param(one, marks=() if one is Target.ONNX else FULL) for one in Target])
 def test_a_right_file_agrees(exporter, case, tmp_path, target):
     one = verified(exporter(""), case, target, tmp_path)
     assert one.passed, one.findings
@@ -91,10 +91,11 @@ def test_a_right_file_agrees(exporter, case, tmp_path, target):
 
 
 @FULL
-def test_the_mistake_is_named_in_half_precision(exporter, case, tmp_path):
+@pytest.mark.parametrize("target", [Target.ONNX, Target.COREAI])
+def test_the_mistake_is_named_in_half_precision(exporter, case, tmp_path, target):
     name = SWAPPED
     options = ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE)
-    one = verified(exporter(name), case, Target.ONNX, tmp_path, options)
+    one = verified(exporter(name), case, target, tmp_path, options)
     assert one.precision is Precision.FP16
     assert [each.name for each in one.probe.explanations] == [name]
 

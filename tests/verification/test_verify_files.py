@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from rich.console import Console
 from verification_cases import SUFFIXES, bare, copied, replace_weight, weight_of
 
 from deploykit import verify_artifact
 from deploykit.artifact import MANIFEST
+from deploykit.cli.verify_tables import of_verification
 from deploykit.errors import ArtifactError, CheckpointError, UsageError, VerificationError
 from deploykit.network import build_network
+from deploykit.report.picture import write_image
+from deploykit.verification import Choices
 from deploykit.vocab import Target
 
 FULL = pytest.mark.full
@@ -23,6 +28,13 @@ MOST = pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.COREM
 
 def verify(case, path, **options):
     return verify_artifact(path, recipe=case.recipe_path, **options)
+
+
+def printed(one):
+    console = Console(width=120, file=io.StringIO())
+    for part in of_verification(one):
+        console.print(part)
+    return console.file.getvalue()
 
 
 def only_output(one):
@@ -219,3 +231,30 @@ def test_a_damaged_manifest_is_not_passed_over(case, exported, tmp_path):
     assert one.passed
     assert one.manifest is None
     assert one.precision_source == "most of its weights are float32"
+
+
+def test_layers_are_looked_at_where_the_file_is_worst(case, exported, tmp_path):
+    path = bare(exported(Target.ONNX), tmp_path)
+    weight = weight_of(case(), "last")
+    replace_weight(path, weight, weight * np.float32(1.01))
+    write_image(photo := tmp_path / "flat.png", np.full((48, 64, 3), (255, 0, 255), np.uint8))
+    one = verify(case(), path, images=[photo], choices=Choices(layers=True))
+    worst = only_output(one).worst
+    assert worst.sample == "flat.png"
+    assert one.layers.samples == ("noise 0", "flat.png")
+    assert [row.module for row in one.layers.rows if row.verdict == "accused"] == ["last"]
+    text = printed(one)
+    assert "on noise 0, flat.png" in text
+    assert "next: export again" in text
+
+
+def test_where_no_layer_is_wrong_the_tolerance_is_to_be_decided(case, exported, tmp_path):
+    recipe = case().recipe_path
+    strict = recipe.with_name("strict.toml")
+    strict.write_text(recipe.read_text("utf-8").replace("max_abs_error = 1e-4", "max_abs_error = 1e-12"), "utf-8")
+    path = bare(exported(Target.ONNX), tmp_path)
+    one = verify_artifact(path, recipe=strict, choices=Choices(layers=True))
+    assert not one.passed
+    assert one.layers.samples[0] == "noise 0"
+    assert "No layer is accused" in (text := printed(one))
+    assert "next: no layer is wrong" in text

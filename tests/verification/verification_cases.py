@@ -15,8 +15,9 @@ from torch import nn
 from deploykit import api
 from deploykit.artifact import MANIFEST
 from deploykit.chatter import contained
+from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, build_network
-from deploykit.pipeline import Exporter, ExportOptions, prepare_export
+from deploykit.pipeline import Exporter, prepare_export
 from deploykit.recipe import Recipe, load_recipe
 from deploykit.records import Artifact
 from deploykit.verify.samples import draw_samples
@@ -195,12 +196,12 @@ class Case:
             update={p.value: getattr(sections, p.value).model_copy(update=free) for p in Precision}
         )
         file = self.recipe.file.model_copy(update={"inputs": (changed, *others), "tolerances": loose})
-        deploy = self.exporter.deploy.copy()
+        training = self.exporter.training.copy()
         if flipped:
-            stem = next(w for w in deploy.module.state_dict().values() if tuple(w.shape[1:]) == (3, 3, 3))
+            stem = next(w for w in training.module.state_dict().values() if tuple(w.shape[1:]) == (3, 3, 3))
             stem.copy_(stem.flip(1))
         network = replace(self.network, recipe=replace(self.recipe, file=file))
-        return replace(self.exporter, network=network, deploy=deploy)
+        return replace(self.exporter, network=network, training=training)
 
 
 def prepared(folder: Path, factory: str = "Plain") -> Case:

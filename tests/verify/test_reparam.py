@@ -122,6 +122,7 @@ def test_the_stages_add_up_to_the_passes(tmp_path):
     assert {stage.stage.split(".")[0] for stage in result.stages} <= {"stem", "wide", "point", "head"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["sinet", "rcrnet"])
 def test_the_bundled_networks_pass(name):
     network = load_network(load_recipe(name))
@@ -217,6 +218,7 @@ def test_the_float32_tolerance_alone_would_not_see_a_billionth(tmp_path, monkeyp
     assert dict(verified(network).comparisons)["float32"].passed
 
 
+@pytest.mark.full
 def test_a_damaged_fold_of_the_real_network_is_named(shared_cases, monkeypatch):
     network = load_network(load_recipe("sinet"), checkpoint=shared_cases / "sinet_clovaai" / "SINet.pth")
     monkeypatch.setattr(algebra, "fold_conv_batch_norm", at_place(DAMAGES["mean"], 0))

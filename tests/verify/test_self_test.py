@@ -207,6 +207,7 @@ def test_dead_channels_are_counted_per_layer(tmp_path):
     assert (layer.dead, layer.channels) == (2, CHANNELS)
 
 
+@pytest.mark.full
 def test_the_real_network_has_103_dead_channels(shared_cases):
     network = load_network(load_recipe("sinet"), checkpoint=shared_cases / "sinet_clovaai" / "SINet.pth")
     layers = dead_channels(training_graph(network))

@@ -12,7 +12,20 @@ from typing import Any
 
 from torch import fx
 
-from deploykit.graph.graph import Graph, Recorder, argument, aten, calls, is_call, module_path, shape_of, stamp
+from deploykit.graph.graph import (
+    Graph,
+    Recorder,
+    argument,
+    aten,
+    calls,
+    drop_dead_code,
+    is_call,
+    module_path,
+    shape_of,
+    sources,
+    stamp,
+    stand_for,
+)
 
 NAME = "keepdim_reductions"
 
@@ -29,15 +42,21 @@ _REDUCTIONS = (aten.amax.default, aten.amin.default, aten.mean.dim, aten.sum.dim
 
 def keepdim_reductions(graph: Graph) -> Graph:
     """Return ``graph`` with the rewrites of this module done wherever they hold exactly."""
-    graph = graph.copy()
+    copied = graph.copy()
     record = Recorder(NAME)
-    _values_of_max(graph.module.graph)
+    rewrite(copied.module, record)
+    return record.finish(copied)
+
+
+def rewrite(module: fx.GraphModule, record: Recorder) -> None:
+    """Do the rewrites in ``module``, in place."""
+    _values_of_max(module.graph)
     node: Any
-    for node in calls(graph.module.graph, aten.unsqueeze.default):
-        _keep(graph.module.graph, node, record)
-    for node in calls(graph.module.graph, aten.expand.default):
-        _lower_expand(graph.module.graph, node, record)
-    return record.finish(graph)
+    for node in calls(module.graph, aten.unsqueeze.default):
+        _keep(module.graph, node, record)
+    for node in calls(module.graph, aten.expand.default):
+        _lower_expand(module.graph, node, record)
+    drop_dead_code(module.graph)
 
 
 def _values_of_max(graph: fx.Graph) -> None:
@@ -50,6 +69,7 @@ def _values_of_max(graph: fx.Graph) -> None:
             with graph.inserting_before(node):
                 value = graph.call_function(names[source.target], (source.args[0], [source.args[1]], keepdim))
             node.replace_all_uses_with(stamp(value, node))
+            stand_for(value, node, sources(node))
 
 
 def _keep(graph: fx.Graph, node: Any, record: Recorder) -> None:
@@ -70,6 +90,7 @@ def _keep(graph: fx.Graph, node: Any, record: Recorder) -> None:
     here.args = (here.args[0], [axis], True, *here.args[3:])
     for link in (here, *chain):
         link.meta["val"] = link.meta["val"].unsqueeze(axis)
+        stand_for(link, node if link is node.args[0] else None, sources(link))
     node.replace_all_uses_with(node.args[0])
     record.fired([module_path(here)], f"{here.target} keeps axis {axis}")
 
@@ -99,6 +120,8 @@ def _before(graph: fx.Graph, reader: Any, expand: Any, source: Any, shape: tuple
     reader.replace_all_uses_with(stamp(later, reader), delete_user_cb=lambda user: user is not later)
     reader.replace_input_with(expand, source)
     reader.meta["val"] = later.meta["val"].new_empty(source.meta["val"].shape)
+    stand_for(later, reader, sources(reader))
+    stand_for(reader, None, sources(reader))
     return later
 
 

@@ -15,6 +15,7 @@ from coreai.runtime import AIModelAssetMetadata
 from torch import fx
 
 from deploykit.graph.graph import Graph, aten
+from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.coreai.bytecode import with_own_names
 from deploykit.targets.coreai.client import Child
@@ -33,10 +34,10 @@ _LOWERED = "deploykit_lowered"
 _CREATION_DATE = "creationDate"
 
 
-def write(request: ExportRequest, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """Write ``request`` as the asset ``path``, with its description, licence and properties.
 
-    Raises TargetError where the converter does not take the graph.
+    Nothing is rewritten on the file itself: no reports. Raises TargetError where the converter does not take the graph.
     """
     graph = _with_node_names(request.graph)
     if request.plan.precision is Precision.FP16:
@@ -48,6 +49,7 @@ def write(request: ExportRequest, path: Path) -> None:
         raise refused_by_converter("The Core AI converter", request.recipe.name, error) from error
     with_own_names(program).save_asset(path, _described(request), _system(request.plan.minimum_os))
     _make_reproducible(path)
+    return ()
 
 
 def _convert(graph: Graph) -> AIProgram:

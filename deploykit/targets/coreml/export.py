@@ -13,6 +13,7 @@ import numpy as np
 
 from deploykit.errors import TargetError
 from deploykit.recipe import Input
+from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.coreml.precision import half_precision
 from deploykit.targets.exported import exported_program
@@ -25,10 +26,10 @@ _LABELS = "classes"
 _CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
 
-def write(request: ExportRequest, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """Write ``request`` as the package ``path``, with its description, licence and image-segmentation preview.
 
-    Raises TargetError where the converter does not take the graph.
+    Nothing is rewritten on the file itself: no reports. Raises TargetError where the converter does not take the graph.
     """
     plan, recipe = request.plan, request.recipe
     try:
@@ -48,6 +49,7 @@ def write(request: ExportRequest, path: Path) -> None:
     _describe(model, request)
     model.save(str(path))
     _make_reproducible(path)
+    return ()
 
 
 def _refuse_lost_outputs(model: Any, request: ExportRequest) -> None:

@@ -8,15 +8,16 @@ import onnx
 import onnxsim
 import torch
 
+from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, exported_program
 from deploykit.vocab import Precision
 
 
-def write(request: ExportRequest, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """Write ``request`` to ``path``: simplified, with metadata properties, the same bytes each time.
 
-    Raises TargetError where the exporter does not take the graph.
+    Nothing is rewritten on the file itself: no reports. Raises TargetError where the exporter does not take the graph.
     """
     graph, plan = request.graph, request.plan
     try:
@@ -44,6 +45,7 @@ def write(request: ExportRequest, path: Path) -> None:
     _clean(model, request)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
+    return ()
 
 
 def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:

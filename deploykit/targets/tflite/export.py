@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, fx, nn
 
+from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.exported import example_inputs, named_module
+from deploykit.targets.tflite.flatbuffer import read_model, write_model
+from deploykit.targets.tflite.rewriting import rewrite
 from deploykit.vocab import Layout, Precision
 
 _IMAGE_RANK = 4
@@ -43,8 +45,10 @@ class _Named(nn.Module):
         return dict(zip(self.names, values, strict=True))
 
 
-def write(request: ExportRequest, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """Write ``request`` to ``path`` with the names of its inputs and outputs in its signature.
+
+    Returns a report of each rewrite of the file itself.
 
     Raises TargetError where the converter does not take the graph.
     """
@@ -61,9 +65,11 @@ def write(request: ExportRequest, path: Path) -> None:
     except Exception as error:
         # Converters raise whatever their libraries raise; the cause stays chained.
         raise refused_by_converter("The TFLite converter", request.recipe.name, error) from error
+    reports = rewrite(path, request.plan.passes)
     if request.plan.precision is Precision.FP16:
         _halve_weights(path)
     _describe(path, request.metadata)
+    return reports
 
 
 def _halve_weights(path: Path) -> None:
@@ -92,29 +98,15 @@ def _halve_weights(path: Path) -> None:
     half.replace(path)
 
 
-def _model(path: Path) -> Any:
-    """Return the file as objects, buffers that lie behind the flatbuffer taken into it."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    raw = path.read_bytes()
-    model = schema.ModelT.InitFromPackedBuf(bytearray(raw), 0)
-    for buffer in model.buffers:
-        if buffer.offset > 1:
-            buffer.data = np.frombuffer(raw, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
-    return model
-
-
 def _describe(path: Path, metadata: Mapping[str, str]) -> None:
     """Give the file its description, and every other property as one metadata buffer."""
     import json
 
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     from deploykit.targets.tflite.metadata import NAME
 
-    model = _model(path)
+    model = read_model(path)
     model.description = metadata["description"].encode()
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(dict(sorted(metadata.items()))).encode(), dtype=np.uint8)
@@ -122,14 +114,12 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> None:
     entry.name, entry.buffer = NAME.encode(), len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
+    write_model(model, path)
 
 
 def content_items(path: Path) -> list[bytes]:
     """Return what the file computes, in the order of execution: operations with their options, weights and wiring."""
-    model = _model(path)
+    model = read_model(path)
     items = []
     for graph in model.subgraphs:
         numbers: dict[int, int] = {}

@@ -8,12 +8,21 @@ from deploykit.graph.passes.adaptive_pooling import adaptive_pooling
 from deploykit.graph.passes.ceil_average_pooling import ceil_average_pooling
 from deploykit.graph.passes.ceil_max_pooling import ceil_max_pooling
 from deploykit.graph.passes.constant_on_the_right import constant_on_the_right
+from deploykit.graph.passes.convolution_in_blocks import convolution_in_blocks
 from deploykit.graph.passes.grid_sample_by_gather import grid_sample_by_gather
 from deploykit.graph.passes.keepdim_reductions import keepdim_reductions
 from deploykit.graph.passes.nearest_by_index import nearest_by_index
+from deploykit.graph.passes.pixel_shuffle_channels_last import pixel_shuffle_channels_last
 from deploykit.graph.passes.plain_transposed_convolution import plain_transposed_convolution
 from deploykit.graph.passes.resize_as_products import resize_as_products
+from deploykit.graph.passes.transposed_convolution_by_phases import transposed_convolution_by_phases
 
+# Rewrites of the file itself, by name: targets/tflite/rewriting.py has them.
+ON_FILES: tuple[str, ...] = ("prelu_operator",)
+
+# What LiteRT is faster with, as deploykit/targets/lowering_costs.py has it measured.
+FORMS: tuple[Pass, ...] = (convolution_in_blocks, transposed_convolution_by_phases, pixel_shuffle_channels_last)
+# What its converter lacks.
 PASSES: tuple[Pass, ...] = (
     adaptive_pooling,
     adaptive_max_pooling,

@@ -23,9 +23,6 @@ from deploykit.targets.coreai.program import Program, program_from_json
 from deploykit.targets.coreai.runtime import open_artifact
 from deploykit.vocab import Convention, Precision
 
-# One worker writes each asset once.
-pytestmark = pytest.mark.xdist_group("coreai asset")
-
 SHAPE = (1, 3, 12, 16)
 HEIGHT, WIDTH = 8, 160
 

@@ -26,9 +26,6 @@ from deploykit.targets.coreai.runtime import open_artifact
 from deploykit.targets.table import TARGETS
 from deploykit.vocab import Target
 
-# One worker writes the asset once.
-pytestmark = pytest.mark.xdist_group("coreai asset")
-
 FULL = pytest.mark.full
 SHAPE = (1, 3, 12, 16)
 BYTECODE, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"

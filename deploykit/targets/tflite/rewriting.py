@@ -1,0 +1,140 @@
+"""Exact rewrites of the TFLite file itself: what cannot be said in ATen, because the converter takes it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from deploykit.graph.graph import Recorder
+from deploykit.records import PassReport
+from deploykit.targets.tflite.flatbuffer import read_model, write_model
+
+_B = schema.BuiltinOperator
+
+
+def rewrite(path: Path, names: Sequence[str]) -> tuple[PassReport, ...]:
+    """Rewrite the file at ``path`` by those of ``PASSES`` in ``names``; return one report each."""
+    chosen = [one for one in PASSES if one.__name__ in names]
+    if not chosen:
+        return ()
+    model = read_model(path)
+    reports = []
+    for one in chosen:
+        recorder = Recorder(one.__name__)
+        for graph in model.subgraphs:
+            one(model, graph, recorder)
+        reports.append(recorder.report())
+    write_model(model, path)
+    return tuple(reports)
+
+
+def prelu_operator(model: Any, graph: Any, recorder: Recorder) -> None:
+    """PReLU, which the converter writes as four operations, becomes TFLite's own PRELU.
+
+    Algebra: ``relu(x) - a · relu(-x) = prelu(x, a)`` for any slope a.
+    """
+    readers = _readers(graph)
+    made_by = {int(t): op for op in graph.operators for t in op.outputs}
+    code: int | None = None
+    gone: set[int] = set()
+    for op in list(graph.operators):
+        found = _prelu(model, graph, op, made_by, readers)
+        if found is None:
+            continue
+        x, slopes, parts = found
+        code = _code(model, _B.PRELU) if code is None else code
+        op.opcodeIndex, op.inputs = code, np.array([x, _slopes(model, graph, slopes)], np.int32)
+        op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.NONE, None
+        gone.update(id(part) for part in parts)
+        recorder.fired((_text(graph.tensors[int(op.outputs[0])].name),), "one PRELU instead of RELU, two MUL and SUB")
+    graph.operators = [op for op in graph.operators if id(op) not in gone]
+
+
+PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator,)
+
+
+def _prelu(
+    model: Any, graph: Any, op: Any, made_by: dict[int, Any], readers: dict[int, int]
+) -> tuple[int, int, list[Any]] | None:
+    """Return x, the tensor of the slopes, and the operations that only the PReLU ending in ``op`` needs."""
+    if _kind(model, op) != _B.SUB or _activation(op):
+        return None
+    positive, scaled = (made_by.get(int(index)) for index in op.inputs)
+    if positive is None or scaled is None or _kind(model, positive) != _B.RELU or _kind(model, scaled) != _B.MUL:
+        return None
+    negative = made_by.get(int(scaled.inputs[0]))
+    if negative is None or _kind(model, negative) != _B.MUL or _activation(scaled):
+        return None
+    x, slopes = int(positive.inputs[0]), int(scaled.inputs[1])
+    shape, factor = graph.tensors[slopes].shape, _constant(model, graph, int(negative.inputs[1]))
+    fits = (
+        int(negative.inputs[0]) == x
+        and _activation(negative) == schema.ActivationFunctionType.RELU
+        and factor is not None
+        and factor.size == 1
+        and float(factor.reshape(-1)[0]) == -1.0
+        and _constant(model, graph, slopes) is not None
+        and len(shape) == 4
+        and all(int(size) == 1 for size in shape[:-1])
+        and int(shape[-1]) == int(graph.tensors[x].shape[-1])
+    )
+    single = all(readers.get(int(part.outputs[0]), 0) == 1 for part in (positive, scaled, negative))
+    return (x, slopes, [positive, scaled, negative]) if fits and single else None
+
+
+def _slopes(model: Any, graph: Any, slopes: int) -> int:
+    """Return a tensor (1, 1, C) of the slopes: PRELU shares them along height and width."""
+    old = graph.tensors[slopes]
+    tensor = schema.TensorT()
+    tensor.name, tensor.type = old.name + b"/slopes", old.type
+    tensor.shape = np.array([1, 1, int(old.shape[-1])], np.int32)
+    buffer = schema.BufferT()
+    buffer.data = model.buffers[old.buffer].data
+    tensor.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _readers(graph: Any) -> dict[int, int]:
+    """Return tensor → how many operations and outputs of the graph read it."""
+    found: dict[int, int] = {}
+    for index in [*(int(t) for op in graph.operators for t in op.inputs), *(int(t) for t in graph.outputs)]:
+        found[index] = found.get(index, 0) + 1
+    return found
+
+
+def _kind(model: Any, op: Any) -> int:
+    code = model.operatorCodes[op.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def _activation(op: Any) -> int:
+    return int(getattr(op.builtinOptions, "fusedActivationFunction", 0) or 0)
+
+
+def _constant(model: Any, graph: Any, index: int) -> Any:
+    """Return the values of a float32 constant, or None for what is computed."""
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0 or tensor.type != schema.TensorType.FLOAT32:
+        return None
+    return np.frombuffer(bytes(data), np.float32)
+
+
+def _code(model: Any, builtin: int) -> int:
+    for place, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            return place
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _text(raw: bytes | str | None) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from form_cases import damaged, same_form_twice
+from graph_cases import BOUND, captured, operations, relative_l2, skip_reasons
+from torch import nn
+
+from deploykit.graph.passes import prelu_as_relu_sum as rule
+from deploykit.graph.passes.prelu_as_relu_sum import prelu_as_relu_sum
+
+IMAGE = (2, 6, 3, 5)
+
+
+@pytest.mark.parametrize("slopes", [(-2.0, -1e-40, 0.0, 0.25, 1.0, 3.0), (0.3,)])
+def test_a_prelu_of_an_image_is_a_sum_for_any_slope(slopes):
+    before = captured(nn.Sequential(nn.Conv2d(6, 6, 1), nn.PReLU(len(slopes))), *IMAGE)
+    before.module.get_parameter("1.weight").data[:] = torch.tensor(slopes)
+    after = same_form_twice(prelu_as_relu_sum, before, *IMAGE)
+    assert operations(after) == {"conv2d": 1, "relu": 1, "mul": 2, "add": 1}
+    assert after.report(rule.NAME).fired[0].modules == ("1",)
+    if len(slopes) > 1:
+        assert relative_l2(before, damaged(after, "below"), *IMAGE) > 1e9 * BOUND
+
+
+def test_steep_slopes_and_those_that_are_no_numbers_stay():
+    for slope in (17.0, -17.0, torch.nan):
+        graph = captured(nn.PReLU(6), *IMAGE)
+        graph.module.get_parameter("weight").data[2] = slope
+        after = prelu_as_relu_sum(graph)
+        assert operations(after) == {"prelu": 1}
+        assert skip_reasons(after, rule.NAME) == [rule.STEEP]
+
+
+class Steep(nn.Module):
+    """A PReLU whose slopes are computed from what it gets."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.prelu(x, x.mean((0, 2, 3)))
+
+
+def test_what_does_not_fit_stays_with_the_reason():
+    assert skip_reasons(prelu_as_relu_sum(captured(Steep(), *IMAGE)), rule.NAME) == [rule.COMPUTED]
+    vector = prelu_as_relu_sum(captured(nn.PReLU(6), 2, 6))
+    assert operations(vector) == {"prelu": 1}
+    assert skip_reasons(vector, rule.NAME) == [rule.NOT_AN_IMAGE.format(rank=2)]
