@@ -186,9 +186,9 @@ def passes() -> str:
     for target in TARGETS:
         lowering = part(target, "lowering")
         for one in getattr(lowering, "FORMS", ()):
-            parts += _described(f"deploykit.graph.passes.{one.__name__}", f"{one.__name__} ({target}, optional)")
+            parts += _described(one.__module__, f"{one.__name__} ({target}, optional)")
         for one in lowering.PASSES:
-            parts += _described(f"deploykit.graph.passes.{one.__name__}", f"{one.__name__} ({target})")
+            parts += _described(one.__module__, f"{one.__name__} ({target})")
     return "\n".join(parts)
 
 
