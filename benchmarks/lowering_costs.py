@@ -305,7 +305,7 @@ def _show() -> None:
         for cost in entry.costs:
             ratio = "" if cost.ratio is None else f"{cost.ratio:.2f}"
             lowest = "" if cost.lowest is None else f"{cost.lowest:.2f}"
-            mark = "yes" if cost.form == entry.chosen else ("" if cost.form.is_written else "no pass")
+            mark = "yes" if cost.form == entry.chosen else ("" if cost.form.is_open_to(entry.target) else "not offered")
             shown.add_row(*place, cost.form.name, str(cost.operations or ""), ratio, lowest, mark)
     Console(width=170).print(shown)
 

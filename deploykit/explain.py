@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from deploykit.graph import optimize, simplify
 from deploykit.graph.capture import weights
@@ -57,7 +58,7 @@ def explain(training: Graph, recipe: Recipe, plan: ExportPlan, on_file: tuple[Pa
     """Return what every pass of ``plan`` does to the captured network; ``on_file`` reports those on the file."""
     steps = list(_steps(training, recipe, plan))
     effects = []
-    for (_, before), (name, after) in zip(steps, steps[1:], strict=False):
+    for (_, before), (name, after) in pairwise(steps):
         report = _new_report(before, after, name)
         effects.append(_effect(name, report, _figures(before, plan), _figures(after, plan)))
     last = _figures(steps[-1][1], plan)

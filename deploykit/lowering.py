@@ -41,7 +41,9 @@ class ExportOptions:
 def optional_passes(target: Target) -> tuple[str, ...]:
     """Return the names of the passes that an export to ``target`` may be told to do without, in order."""
     simplifying = tuple(name for name in simplify.PASSES if name not in _ALWAYS)
-    return (*simplifying, *optimize.PASSES, *(one.__name__ for one in _forms(target)), *on_files(target))
+    needed = {one.__name__ for one in part(target, "lowering").PASSES}
+    optimizing = tuple(name for name in optimize.PASSES if name not in needed)
+    return (*simplifying, *optimizing, *(one.__name__ for one in _forms(target)), *on_files(target))
 
 
 def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> ExportPlan:
@@ -63,7 +65,8 @@ def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> Expor
             *inputs,
             *outputs,
             *(name for name in optimize.PASSES if name in chosen),
-            *(one.__name__ for one in _lowering(target) if one.__name__ in chosen or one not in _forms(target)),
+            *(one.__name__ for one in _forms(target, options.precision) if one.__name__ in chosen),
+            *(one.__name__ for one in part(target, "lowering").PASSES),
             *(name for name in on_files(target) if name in chosen),
         ),
         opset=row.default_opset if options.opset is None else options.opset,
@@ -110,9 +113,12 @@ def _chosen(target: Target, options: ExportOptions) -> frozenset[str]:
     return frozenset(asked) - frozenset(options.skip_passes)
 
 
-def _forms(target: Target) -> tuple[Pass, ...]:
-    forms: tuple[Pass, ...] = getattr(part(target, "lowering"), "FORMS", ())
-    return forms
+def _forms(target: Target, precision: Precision = Precision.FP16) -> tuple[Pass, ...]:
+    """Return the forms that files of ``target`` are faster with: those of half precision only in that."""
+    lowering = part(target, "lowering")
+    always: tuple[Pass, ...] = getattr(lowering, "FORMS", ())
+    half: tuple[Pass, ...] = getattr(lowering, "HALF_FORMS", ())
+    return (*always, *half) if precision is Precision.FP16 else always
 
 
 def on_files(target: Target) -> tuple[str, ...]:

@@ -41,9 +41,9 @@ def page(made: str) -> str:
     parts += _table(head, _ratios(body))
     parts += ["", "## Distance to the machine's limit", ""]
     parts += [
-        f"A large matrix product reaches {limits['macs_per_s'] / 1e9:.1f} G multiply-accumulates per second, a large copy "
-        f"{limits['bytes_per_s'] / 1e9:.1f} GB per second, in the same run. `bytes` counts every operation's inputs, "
-        "outputs and weights once, as if nothing stayed in a cache.",
+        f"A large matrix product reaches {limits['macs_per_s'] / 1e9:.1f} G multiply-accumulates per second, a large "
+        f"copy {limits['bytes_per_s'] / 1e9:.1f} GB per second, in the same run. `bytes` counts inputs, outputs and "
+        "weights of every operation once, as if nothing stayed in a cache.",
         "",
     ]
     parts += _table(("network", "runtime", "MACs", "G MACs/s", "share", "GB/s", "share"), _limits(body))
@@ -70,12 +70,12 @@ def chart(made: str) -> str:
         f'<text x="{LEFT}" y="18">times as fast as the converter\'s own file (bar: median, line: 95 % interval)</text>',
     ]
     for place, (network, run) in enumerate(runs):
-        top = HEAD + ROW * place
+        top, color = HEAD + ROW * place, COLORS[run["runtime"]]
         found = run["against_rival"]
         ends = [LEFT + scale * found[name] for name in ("low", "high", "ratio")]
         parts += [
             f'<text x="{LEFT - 8}" y="{top + 13}" text-anchor="end">{network}, {RUNTIMES[run["runtime"]]}</text>',
-            f'<rect x="{LEFT}" y="{top + 2}" width="{ends[2] - LEFT:.1f}" height="14" fill="{COLORS[run["runtime"]]}"/>',
+            f'<rect x="{LEFT}" y="{top + 2}" width="{ends[2] - LEFT:.1f}" height="14" fill="{color}"/>',
             f'<line x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{top + 9}" y2="{top + 9}" stroke="black"/>',
             f'<text x="{ends[1] + 6:.1f}" y="{top + 13}">{found["ratio"]:.2f}</text>',
         ]

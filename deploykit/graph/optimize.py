@@ -17,6 +17,7 @@ from deploykit.graph.passes import (
     keepdim_reductions,
     move_affine,
     remove_unread_channels,
+    two_class_softmax,
 )
 from deploykit.records import Fired, PassReport
 
@@ -24,6 +25,7 @@ _PASSES: tuple[tuple[str, Callable[[fx.GraphModule, Recorder], None]], ...] = (
     (fold_constants.NAME, fold_constants.rewrite),
     (common_subexpressions.NAME, common_subexpressions.rewrite),
     (keepdim_reductions.NAME, keepdim_reductions.rewrite),
+    (two_class_softmax.NAME, two_class_softmax.rewrite),
     (absorb_permutations.NAME, absorb_permutations.rewrite),
     (move_affine.NAME, move_affine.rewrite),
     (commute_resize.NAME, commute_resize.rewrite),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import fx
 
 from deploykit.chatter import contained
+from deploykit.graph import optimize
 from deploykit.graph.graph import Graph, sources
 from deploykit.graph.operations import operation_name
 from deploykit.graph.simplify import PASSES
-from deploykit.lowering import ExportOptions, lower, options_for, plan_export
+from deploykit.lowering import ExportOptions, lower, options_for, plan_export, target_passes
 from deploykit.network import LoadedNetwork
 from deploykit.pipeline import lint, simplified
 from deploykit.preflight.neural_engine import RESIDENCY_NOTE, WHOLE_PROGRAM
@@ -53,14 +54,17 @@ def preflight(
     say("capturing and simplifying the network")
     training, deploy = simplified(network)
     found = []
+    optimized: tuple[PassReport, ...] = ()
     for target, plan in plans.items():
         say(f"{target}: lowering")
         graph = lower(training, recipe, plan)
+        optimized = optimized or tuple(report for report in graph.reports if report.name in optimize.PASSES)
         say(f"{target}: asking the converter what it takes")
         with contained():
             coverage: Coverage = part(target, "coverage").read()
         found.append(look(graph, plan, coverage))
-    common = tuple(_rewritten(deploy.reports, set(PASSES)))
+    named = {name: f"deploykit.graph.passes.{name}" for name in (*PASSES, *optimize.PASSES)}
+    common = tuple(_rewritten((*deploy.reports, *optimized), named))
     return Preflight(recipe.name, network.checkpoint_sha256, common, tuple(found), tuple(skipped), network.notes)
 
 
@@ -84,7 +88,7 @@ def look(graph: Graph, plan: ExportPlan, coverage: Coverage) -> TargetFindings:
     findings = [_gathered(made[key], groups[key]) for key in made]
     findings += [_whole(rule, len(nodes)) for rule in WHOLE_PROGRAM if _applies(rule, plan)]
     findings += _returned_twice(graph, plan)
-    findings += _rewritten(graph.reports, {one.__name__ for one in part(plan.target, "lowering").PASSES})
+    findings += _rewritten(graph.reports, {one.__name__: one.__module__ for one in target_passes(plan)})
     order = list(Verdict)
     findings.sort(key=lambda one: (-order.index(one.verdict), -one.places, one.construct))
     notes = lint(graph, plan)
@@ -147,13 +151,13 @@ def _returned_twice(graph: Graph, plan: ExportPlan) -> list[Finding]:
     return [Finding("equal outputs", Verdict.REFUSED, (), len(twice), reason, REFUSED, "docs/support.md")]
 
 
-def _rewritten(reports: Sequence[PassReport], names: set[str]) -> list[Finding]:
-    """Return one finding for each pass of ``names`` that rewrote something, with what it did in its own words."""
+def _rewritten(reports: Sequence[PassReport], modules_of: Mapping[str, str]) -> list[Finding]:
+    """Return one finding for each pass that rewrote something, by name → module, with what it did in its own words."""
     found = []
     for report in reports:
-        if report.name not in names or not report.fired:
+        if report.name not in modules_of or not report.fired:
             continue
-        text = (importlib.import_module(f"deploykit.graph.passes.{report.name}").__doc__ or "").strip()
+        text = (importlib.import_module(modules_of[report.name]).__doc__ or "").strip()
         details = list(dict.fromkeys(fired.detail for fired in report.fired))
         shown = "; ".join(details[:2]) + (f"; and {len(details) - 2} more" if len(details) > 2 else "")
         modules = dict.fromkeys(module for fired in report.fired for module in fired.modules)

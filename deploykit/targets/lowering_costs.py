@@ -45,16 +45,19 @@ DEFAULT: Mapping[Target, str] = {
 
 @dataclass(frozen=True)
 class Form:
-    """One way to write a construct: by ``passes`` on the graph and ``on_file``; by neither it is only measured."""
+    """One way to write a construct: by ``passes`` on the graph and ``on_file``; by neither it is only measured.
+
+    ``targets`` may choose it; for the others it is measured for comparison, its gain there being noise or another's.
+    """
 
     name: str
     passes: tuple[str, ...] = ()
     on_file: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = tuple(Target)
 
-    @property
-    def is_written(self) -> bool:
-        """Whether an export can write this form."""
-        return self.name == PLAIN or bool(self.passes or self.on_file)
+    def is_open_to(self, target: Target) -> bool:
+        """Whether an export to ``target`` can write this form."""
+        return self.name == PLAIN or (bool(self.passes or self.on_file) and target in self.targets)
 
 
 _PHASES = "transposed_convolution_by_phases"
@@ -64,15 +67,15 @@ _TRANSPOSES = "pixel_shuffle_by_transposes"
 _LAST = "pixel_shuffle_channels_last"
 _WIDE = "wide_pixel_shuffle_channels_last"
 _SHUFFLES = (
-    Form("two transposes", (_TRANSPOSES,)),
-    Form("channels last", (_LAST,)),
-    Form("by width", (_WIDE, _TRANSPOSES)),
+    Form("two transposes", (_TRANSPOSES,), targets=(Target.ONNX,)),
+    Form("channels last", (_LAST,), targets=(Target.TFLITE,)),
+    Form("by width", (_WIDE, _TRANSPOSES), targets=(Target.ONNX,)),
 )
 _TRANSPOSED = (
-    Form("phases, two transposes", (_PHASES, _TRANSPOSES)),
-    Form("phases, channels last", (_PHASES, _LAST)),
-    Form("overlapping phases, two transposes", (_OVERLAPPING, _TRANSPOSES)),
-    Form("overlapping phases, by width", (_OVERLAPPING, _WIDE, _TRANSPOSES)),
+    Form("phases, two transposes", (_PHASES, _TRANSPOSES), targets=(Target.ONNX,)),
+    Form("phases, channels last", (_PHASES, _LAST), targets=(Target.TFLITE,)),
+    Form("overlapping phases, two transposes", (_OVERLAPPING, _TRANSPOSES), targets=(Target.ONNX,)),
+    Form("overlapping phases, by width", (_OVERLAPPING, _WIDE, _TRANSPOSES), targets=(Target.ONNX,)),
 )
 
 # Construct → the forms that passes write; the benchmark knows further ones, which it measures beside them.
@@ -85,9 +88,9 @@ CONSTRUCTS: Mapping[str, tuple[Form, ...]] = {
     "depthwise transposed convolution, stride 2": _TRANSPOSED,
     "3x3 convolution to few channels": (
         Form("blocks", (_BLOCKS,)),
-        Form("blocks, two transposes", (_BLOCKS, _TRANSPOSES)),
-        Form("blocks, channels last", (_BLOCKS, _LAST)),
-        Form("blocks, by width", (_BLOCKS, _WIDE, _TRANSPOSES)),
+        Form("blocks, two transposes", (_BLOCKS, _TRANSPOSES), targets=(Target.ONNX,)),
+        Form("blocks, channels last", (_BLOCKS, _LAST), targets=(Target.TFLITE,)),
+        Form("blocks, by width", (_BLOCKS, _WIDE, _TRANSPOSES), targets=(Target.ONNX,)),
     ),
     "pixel shuffle by 2 of a convolution": _SHUFFLES,
     "softmax over two classes": (Form("sigmoid", ("two_class_softmax",)),),
@@ -143,11 +146,11 @@ def table() -> tuple[Entry, ...]:
     for (construct, target, precision), cases in grouped.items():
         costs = tuple(_cost(form, cases) for form in _forms(construct, cases))
         if any(cost.ratio is not None for cost in costs):
-            fastest = _fastest(costs)
+            fastest = _fastest(costs, target)
             entries.append(Entry(construct, target, precision, CPU, costs, fastest, measured["machine"]))
         for accelerator in ELSEWHERE[target]:
             counted = tuple(Cost(cost.form, cost.operations) for cost in costs)
-            fewest = _fewest(counted)
+            fewest = _fewest(counted, target)
             entries.append(Entry(construct, target, precision, accelerator, counted, fewest, UNMEASURED))
     return tuple(entries)
 
@@ -180,19 +183,19 @@ def _cost(form: Form, cases: list[dict[str, Any]]) -> Cost:
     return Cost(form, operations, mean, min(one["low"] for one in whole))
 
 
-def _fastest(costs: tuple[Cost, ...]) -> Form:
+def _fastest(costs: tuple[Cost, ...], target: Target) -> Form:
     """Return the form that saves most where it is worth it and never slower, or the plain one."""
     best, plain = WORTH, Form(PLAIN)
     for cost in costs:
-        if cost.ratio is None or cost.lowest is None or not cost.form.is_written or cost.lowest < NEVER_BELOW:
+        if cost.ratio is None or cost.lowest is None or not cost.form.is_open_to(target):
             continue
-        if cost.ratio > best:
+        if cost.lowest >= NEVER_BELOW and cost.ratio > best:
             best, plain = cost.ratio, cost.form
     return plain
 
 
-def _fewest(costs: tuple[Cost, ...]) -> Form:
-    written = [cost for cost in costs if cost.form.is_written and cost.operations is not None]
+def _fewest(costs: tuple[Cost, ...], target: Target) -> Form:
+    written = [cost for cost in costs if cost.form.is_open_to(target) and cost.operations is not None]
     least = min((cost.operations for cost in written if cost.operations is not None), default=0)
     fewest = [cost.form for cost in written if cost.operations == least]
     return next((form for form in fewest if form.name == PLAIN), fewest[0] if fewest else Form(PLAIN))

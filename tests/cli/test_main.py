@@ -72,7 +72,7 @@ def test_a_bug_stays_a_traceback_and_exits_70(deploykit, monkeypatch):
         (("export", "sinet", "--variant", "x"), "phone-camera"),
         (("export", "sinet", "--checkpoint", "nowhere.pth"), "nowhere.pth"),
         (("export", "sinet", "--images", "nowhere"), "nowhere"),
-        (("export", "sinet", "--output-kind", "mask"), "mask"),
+        (("export", "sinet", "--output-kind", "heatmap"), "heatmap"),
         (("verify-reparam", "sinet", "--images", "nowhere"), "nowhere"),
         (("verify-reparam", "no.toml"), "no.toml"),
         (("run", "nowhere.onnx", "--input", "x.png"), "no manifest"),

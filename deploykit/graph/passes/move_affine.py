@@ -93,6 +93,10 @@ def _joined_with_the_one_before(module: fx.GraphModule, step: Step, outer: Affin
         return False
     inner = before.operation
     joined = Affine(outer.scale * inner.scale, outer.scale * inner.shift + outer.shift, 1)
+    simple = not bool(joined.shift.any()) or bool((joined.scale == 1).all())
+    if not (simple or is_call(step.node, aten.batch_norm.default) or is_call(step.source, aten.batch_norm.default)):
+        # A product and a sum are what a BatchNorm is to most converters, or less.
+        return False
     call = insert_affine(module, before.source, joined, step.node)
     stand_for(call, step.node, (*sources(step.source), *sources(step.node)))
     step.node.replace_all_uses_with(call)
@@ -210,13 +214,23 @@ def _left_at(module: fx.GraphModule, reader: fx.Node, position: int, affine: Aff
 
 
 def insert_affine(module: fx.GraphModule, value: fx.Node, affine: Affine, before: fx.Node) -> fx.Node:
-    """Return a new BatchNorm ``s · value + t`` inserted before ``before``; its mean is 0 and its variance 1."""
+    """Return ``s · value + t`` inserted before ``before``: a product, a sum, or else a BatchNorm of mean 0, variance 1."""
     path = f"{weight_path(before, 'affine')}"
+    if not bool(affine.shift.any()) or bool((affine.scale == 1).all()):
+        target, number = (aten.add.Tensor, affine.shift) if affine.shift.any() else (aten.mul.Tensor, affine.scale)
+        constant_node = add_weight(module, path, number.reshape(1, -1, 1, 1), before)
+        with module.graph.inserting_before(before):
+            call = module.graph.call_function(target, (value, constant_node))
+        return _stamped(call, value, before)
     tensors = (affine.scale, affine.shift, torch.zeros_like(affine.scale), torch.ones_like(affine.scale))
     names = ("weight", "bias", "running_mean", "running_var")
     nodes = [add_weight(module, f"{path}.{n}", t.contiguous(), before) for n, t in zip(names, tensors, strict=True)]
     with module.graph.inserting_before(before):
         call = module.graph.call_function(aten.batch_norm.default, (value, *nodes, False, 0.0, 0.0, False))
+    return _stamped(call, value, before)
+
+
+def _stamped(call: fx.Node, value: fx.Node, before: fx.Node) -> fx.Node:
     stamp(call, before, ("nn_module_stack", "stack_trace"))
     call.meta["val"] = value.meta["val"]
     stand_for(call, None, sources(before))

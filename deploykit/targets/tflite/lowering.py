@@ -9,6 +9,7 @@ from deploykit.graph.passes.ceil_average_pooling import ceil_average_pooling
 from deploykit.graph.passes.ceil_max_pooling import ceil_max_pooling
 from deploykit.graph.passes.constant_on_the_right import constant_on_the_right
 from deploykit.graph.passes.convolution_in_blocks import convolution_in_blocks
+from deploykit.graph.passes.global_average_pooling import global_average_pooling
 from deploykit.graph.passes.grid_sample_by_gather import grid_sample_by_gather
 from deploykit.graph.passes.keepdim_reductions import keepdim_reductions
 from deploykit.graph.passes.nearest_by_index import nearest_by_index
@@ -24,6 +25,7 @@ ON_FILES: tuple[str, ...] = ("prelu_operator",)
 FORMS: tuple[Pass, ...] = (convolution_in_blocks, transposed_convolution_by_phases, pixel_shuffle_channels_last)
 # What its converter lacks.
 PASSES: tuple[Pass, ...] = (
+    global_average_pooling,
     adaptive_pooling,
     adaptive_max_pooling,
     ceil_max_pooling,
