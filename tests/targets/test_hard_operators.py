@@ -92,7 +92,9 @@ def refuses_the_mistakes(artifact: Artifact, exporter: Exporter, mistaken: Seque
         assert twin.relative_l2 > 30 * comparison.relative_l2, comparison.output
 
 
-@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize(
+    "target", [pytest.param(one, marks=[] if one is Target.TFLITE else pytest.mark.full) for one in Target]
+)
 def test_one_file_computes_them_all(prepared, target, tmp_path):
     exporter, mistaken = prepared("Together")
     artifact = exporter.write(target, ExportOptions(), tmp_path)

@@ -115,7 +115,8 @@ def test_a_file_of_the_other_class_is_not_kept(exporter, kind, tmp_path):
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("kind", [pytest.param(PROBABILITY, marks=FULL), MASK])
+@pytest.mark.full
+@pytest.mark.parametrize("kind", [PROBABILITY, MASK])
 def test_three_classes_channels_last(written, exporter, kind):
     artifact = written(3, Target.TFLITE, ExportOptions(output_kind=kind, layout=Layout.NHWC))
     sample, truth = exporter(3).samples[-1], exporter(3).reference[-1]["scores"]
@@ -206,6 +207,7 @@ def macs_of_convolutions(path: Path) -> int:
     return sum(int(np.prod(sizes[one.input[1]]) * np.prod(sizes[one.output[0]][2:])) for one in convolutions)
 
 
+@pytest.mark.full
 def test_sinet_gives_the_sigmoid_of_the_difference_at_half_the_head(sinet, golden):
     difference = golden["logits"][:, 1:].astype(np.float64) - golden["logits"][:, :1]
     (probability,) = api.run(sinet(PROBABILITY), {"image": golden["x"]}).values()
