@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "larger corners": ("larger", option_of("RESIZE_BILINEAR", 0, alignCorners=True, halfPixelCenters=False)),
     "aligned corners": ("aligned", option_of("RESIZE_BILINEAR", 1, alignCorners=False, halfPixelCenters=True)),
     "join order": ("join", reversed_inputs("CONCATENATION")),
-    "norm weight": ("norm", constant_of("MUL", 2, 1, CHANGES["one weight"])),
+    "norm weight": ("norm", constant_of("MUL", 1, 1, CHANGES["one weight"])),
     "leaky slope": ("leaky", option_of("LEAKY_RELU", 0, alpha=0.11)),
     "transposed weight": ("transposed", weights_of("transposed", CHANGES["scaled"])),
     "transposed channels swapped": ("transposed", weights_of("transposed", _swapped(0))),

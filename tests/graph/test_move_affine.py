@@ -133,7 +133,7 @@ def test_what_no_layer_takes_stays_with_the_reason(name, graphs):
     assert relative_l2(before, after, *IMAGE) <= BOUND
     assert not wrong_records(before, after, noise(*IMAGE))
     assert any(KEPT[name][1] in reason for reason in skip_reasons(after, rule.NAME))
-    assert not after.reports[-1].fired
+    assert {one.detail for one in after.reports[-1].fired} <= {rule.STATISTICS}
 
 
 def test_a_batch_norm_of_a_concatenation_is_split(graphs):

@@ -5,7 +5,7 @@ resizing and average pooling over whole windows are means with weights that sum 
 resize(A x)``, and ``pool`` likewise where no padding is counted; so does max pooling where no scale is negative;
 ``A [x, y] = [A₁ x, A₂ y]`` for a concatenation; ``A (x + y) = A x + s · y``; and ``conv(A x, W, b) =
 conv(x, W · s, b + Σ W t)`` where the convolution does not pad, or t is zero. A value that has another reader stays as
-it is. What no convolution takes stays a BatchNorm, on the smallest value that it reached.
+it is. What no convolution takes stays a BatchNorm of mean 0 and variance 1, on the smallest value that it reached.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import fx
 
-from deploykit.graph.algebra import scale_inputs, scale_outputs
+from deploykit.graph.algebra import BatchNormStats, scale_inputs, scale_outputs
 from deploykit.graph.channels import RESIZES, channels_of, concatenated
 from deploykit.graph.graph import (
     Graph,
@@ -34,6 +34,7 @@ from deploykit.graph.graph import (
     weight_path,
 )
 from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED, groups_of, layer_weights, pads, replace_weights
+from deploykit.graph.passes.fold_batch_norm import batch_norm_stats
 from deploykit.graph.passes.linear_step import Affine, Step, read_step
 from deploykit.graph.value_map import mapped
 
@@ -41,6 +42,7 @@ NAME = "move_affine"
 
 _MAXIMA = (aten.max_pool2d.default, aten.adaptive_max_pool2d.default)
 
+STATISTICS = "its statistics are written as one scale and one shift"
 NO_PLACE = "no convolution around it takes it: it stands between {before} and {after}"
 
 
@@ -82,8 +84,21 @@ def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
         else:
             after = ", ".join(sorted({_name(user) for user in node.users}))
             recorder.skipped(module_path(node), NO_PLACE.format(before=_name(found.source), after=after))
-            continue
+            if not _has_statistics(module, node):
+                continue
+            recorder.fired(made_from, STATISTICS)
+            call = insert_affine(module, found.source, found.operation, node)
+            stand_for(call, node, made_from)
+            node.replace_all_uses_with(call)
         erase_unread(module, node)
+
+
+def _has_statistics(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether ``node`` is a BatchNorm of another mean than 0 or variance than 1: converters write it as four steps."""
+    stats = batch_norm_stats(module, node) if is_call(node, aten.batch_norm.default) else None
+    if not isinstance(stats, BatchNormStats):
+        return False
+    return bool(stats.mean.any()) or not bool((stats.var == 1).all()) or stats.eps != 0
 
 
 def _joined_with_the_one_before(module: fx.GraphModule, step: Step, outer: Affine) -> bool:
