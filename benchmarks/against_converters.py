@@ -97,7 +97,7 @@ def convert(target: Target, module: nn.Module, inputs: tuple[Tensor, ...], path:
         import coreai_torch
 
         exported = torch.export.export(module, inputs).run_decompositions(coreai_torch.get_decomp_table())
-        coreai_torch.TorchConverter().add_exported_program(exported).to_coreai().save_asset(str(path))
+        coreai_torch.TorchConverter().add_exported_program(exported).to_coreai().save_asset(path)
 
 
 @contextmanager
