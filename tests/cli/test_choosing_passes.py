@@ -32,8 +32,8 @@ def test_off_keeps_what_the_converter_needs_and_the_difference_shows_it(deployki
     paths = [one["artifacts"][0]["path"] for one in (plain, whole)]
     found = json.loads(deploykit("inspect", "--diff", *paths, "--json").out)["body"]
     rows = _figures(found)
-    assert rows["operations"]["first"] > rows["operations"]["second"]
-    assert rows["macs"]["first"] >= rows["macs"]["second"]
+    # Merged branches; the number of operations may stay, since a fast form of an activation can have more of them.
+    assert rows["macs"]["first"] > rows["macs"]["second"]
     assert not found["same"]
     assert json.loads(deploykit("inspect", "--diff", paths[0], paths[0], "--json").out)["body"]["same"]
     shown = deploykit("inspect", "--diff", *paths).out

@@ -156,9 +156,10 @@ def test_a_damaged_asset_is_refused_before_anything_is_loaded(copy, damage: Call
 def test_damage_that_its_own_hash_agrees_with_ends_another_process(copy):
     truncate(copy)
     rehash(copy)
+    others = psutil.Process().children()
     with pytest.raises(ArtifactError, match="Core AI's compiler stopped with SIGABRT: "):
         open_artifact(copy)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(others)
 
 
 def test_a_description_that_is_no_json_is_an_error(copy):
