@@ -9,7 +9,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST, find_artifacts, hash_files, read_artifact, require_unchanged
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.records import Artifact
-from deploykit.targets.table import target_of
+from deploykit.targets.table import TARGETS, target_of
 from deploykit.vocab import Target
 
 
@@ -51,7 +51,8 @@ def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
     if path.name == MANIFEST:
         artifact = require_unchanged(read_artifact(path))
         return [(artifact.path, artifact)]
-    if path.is_dir() and path.suffix.lower() != ".mlpackage":
+    packages = {row.suffix for row in TARGETS.values()}
+    if path.is_dir() and path.suffix.lower() not in packages:
         found = find_artifacts(path)
         if not found:
             raise ArtifactError(
