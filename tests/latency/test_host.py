@@ -17,6 +17,7 @@ from deploykit.latency.subjects import find_subjects
 from deploykit.network import load_network
 from deploykit.recipe import load_recipe
 from deploykit.records import TensorRecord
+from deploykit.targets.table import TARGETS
 from deploykit.vocab import Layout, Target
 
 OFF_MACOS = pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
@@ -113,3 +114,15 @@ def test_uniform_integers_fill_their_safe_range(dtype: str, low: int, high: int)
     given = build_inputs([TensorRecord("x", (100, 100), dtype, Layout.NCHW)], None)["x"]
     assert given.dtype == np.dtype(dtype)
     assert (given.min(), given.max()) == (low, high)
+
+
+@pytest.mark.parametrize("suffix", sorted(row.suffix for row in TARGETS.values()))
+def test_a_file_of_every_format_is_a_subject_though_some_are_folders(suffix, tmp_path):
+    path = tmp_path / f"m{suffix}"
+    if suffix in {".mlpackage", ".aimodel"}:
+        path.mkdir()
+        (path / "part").write_bytes(b"1")
+    else:
+        path.write_bytes(b"1")
+    (found,) = find_subjects([path])
+    assert found.path == path
