@@ -17,6 +17,7 @@ import copy
 import json
 import math
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -189,7 +190,9 @@ def rival_file(target: Target, module: nn.Module, inputs: tuple[Tensor, ...], fo
             convert(target, module, inputs, path)
     except Exception as error:  # Converters raise whatever their libraries raise: it is the result.
         lines = [line for line in str(error).splitlines() if line.strip()]
-        return None, f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+        # Where the file lies on this machine is nobody's business.
+        said = re.sub(r"(?:/[^/\s:]+)+/", "", lines[0]) if lines else ""
+        return None, f"{type(error).__name__}: {said[:160]}"
     return path, ""
 
 
