@@ -33,8 +33,6 @@ from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target
 HALF_IMAGE = ExportOptions(precision=Precision.FP16, input_kind=InputKind.IMAGE)
 FULL = pytest.mark.full
 EVERY_TARGET = pytest.mark.parametrize("target", list(Target))
-_OTHERS = [pytest.param(one, marks=pytest.mark.full) for one in Target if one is not Target.COREML]
-ONE_TARGET = pytest.mark.parametrize("target", [Target.COREML, *_OTHERS])
 ONE_TARGET = pytest.mark.parametrize(
     "target", [target if target is Target.ONNX else pytest.param(target, marks=FULL) for target in Target]
 )
