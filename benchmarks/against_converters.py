@@ -43,6 +43,7 @@ from deploykit.metrics.interval import bootstrap_interval
 from deploykit.network import LoadedNetwork
 from deploykit.pipeline import Exporter, prepare_export
 from deploykit.records import versioned
+from deploykit.targets.table import TARGETS
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Target
 
@@ -183,8 +184,7 @@ def contents(path: Path) -> dict[str, Any]:
 
 def rival_file(target: Target, module: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> tuple[Path | None, str]:
     """Return the converter's own file, or why there is none."""
-    suffix = {Target.ONNX: ".onnx", Target.TFLITE: ".tflite", Target.COREML: ".mlpackage", Target.COREAI: ".aimodel"}
-    path = folder / f"rival{suffix[target]}"
+    path = folder / f"rival{TARGETS[target].suffix}"
     try:
         with contained():
             convert(target, module, inputs, path)

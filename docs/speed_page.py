@@ -23,7 +23,8 @@ BOUNDS = """
 
 - SINet: PReLU, shuffles and arithmetic on subnormal numbers made most of the converter's time in ONNX Runtime. LiteRT
   flushes subnormal numbers by itself and has cheap element-wise kernels, so that only shuffles and PReLU are left to
-  win; half of what remains are convolutions, whose kernels work on 16 channels at a time where SINet has 12, 24 or 2.
+  win; more than half of what remains are convolutions, whose kernels work on 16 channels at a time where SINet has 12,
+  24 or 2.
 - RCRNet: merged branches, and 1x1 convolutions before the resize instead of after it.
 - PortraitNet: convolution and ReLU but for its transposed convolutions, which are computed by phases.
 - MobileNetV3 + SAPPM: in ONNX Runtime its two GridSample operations take half of the time; written as gathers they

@@ -29,6 +29,8 @@ SPATIAL = (
 BINARY = (
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.maximum.default, aten.minimum.default,
 )  # fmt: skip
+# Positions of the weights that hold one number for each channel.
+PER_CHANNEL = {aten.batch_norm.default: (1, 2, 3, 4), aten.prelu.default: (1,)}
 RESIZES = (aten.upsample_bilinear2d.vec, aten.upsample_nearest2d.vec)
 
 
@@ -36,6 +38,13 @@ def channels_of(node: object) -> int | None:
     """Return the number of channels of a value (N, C, H, W), or None for any other."""
     shape = shape_of(node)
     return shape[1] if shape is not None and len(shape) == RANK else None
+
+
+def positions_of(node: object) -> int:
+    """Return the height times the width of a value (N, C, H, W) of static shape."""
+    shape = shape_of(node)
+    assert shape is not None
+    return shape[2] * shape[3]
 
 
 def is_channelwise(node: fx.Node) -> bool:

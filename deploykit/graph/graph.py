@@ -89,6 +89,14 @@ class Recorder:
         return replace(graph, reports=(*graph.reports, self.report()))
 
 
+def with_rewrite(graph: Graph, name: str, rewrite: Callable[[fx.GraphModule, Recorder], None]) -> Graph:
+    """Return a copy of ``graph`` that ``rewrite`` changed in place, tidied, with the report of the pass ``name``."""
+    copied = graph.copy()
+    recorder = Recorder(name)
+    rewrite(copied.module, recorder)
+    return recorder.finish(copied)
+
+
 def is_call(node: object, *targets: object) -> bool:
     """Whether ``node`` calls one of the ATen overloads in ``targets``."""
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in targets
@@ -106,6 +114,12 @@ def argument(node: fx.Node, position: int, name: str, default: object = None) ->
     if position < len(node.args):
         return node.args[position]
     return node.kwargs.get(name, default)
+
+
+def pair(value: object) -> tuple[int, int]:
+    """Return a size along height and width, as operations take it: one number for both, a list of one or of two."""
+    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
+    return numbers[0], numbers[-1]
 
 
 def module_path(node: fx.Node) -> str:

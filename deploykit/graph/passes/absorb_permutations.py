@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from deploykit.graph.channels import BINARY, channels_of, concatenated, is_channelwise
+from deploykit.graph.channels import BINARY, PER_CHANNEL, channels_of, concatenated, is_channelwise
 from deploykit.graph.graph import (
     Graph,
     Recorder,
@@ -26,6 +26,7 @@ from deploykit.graph.graph import (
     module_path,
     shape_of,
     sources,
+    with_rewrite,
 )
 from deploykit.graph.layers import CONVOLUTIONS, groups_of, layer_weights, replace_constant, replace_weights
 from deploykit.graph.passes.permutation import Permutation, read_permutation
@@ -39,15 +40,11 @@ _ENDS = (
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.flatten.using_ints, aten.cat.default,
     aten.permute.default, aten.transpose.int, aten.clone.default,
 )  # fmt: skip
-_PER_CHANNEL = {aten.batch_norm.default: (1, 2, 3, 4), aten.prelu.default: (1,)}
 
 
 def absorb_permutations(graph: Graph) -> Graph:
     """Return ``graph`` with every permutation of channels that the weights around it can take absorbed by them."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -103,7 +100,7 @@ class _Plan:
             starts = torch.tensor([0, *(one.numel() for one in places)]).cumsum(0)
             self.orders[node] = torch.cat([one + int(s) for one, s in zip(places, starts, strict=False)])
             return None
-        if node.target in _PER_CHANNEL and node.all_input_nodes[0] is given and given in self.orders:
+        if node.target in PER_CHANNEL and node.all_input_nodes[0] is given and given in self.orders:
             return self._gives(node, self.orders[given]) or self._takes_constants(node)
         if is_channelwise(node):
             assert isinstance(given, fx.Node)
@@ -125,7 +122,7 @@ class _Plan:
             return self._convolution_gives(node, order)
         if node in self.orders:
             return self._gives(node, order)
-        if node.target in _PER_CHANNEL:
+        if node.target in PER_CHANNEL:
             return self._gives(node, order) or self._takes_constants(node) or self.makes(node.args[0], order)
         if is_channelwise(node):
             return self._gives(node, order) or self.makes(node.args[0], order)
@@ -155,7 +152,7 @@ class _Plan:
         return None
 
     def _takes_constants(self, node: fx.Node) -> str | None:
-        given = (node.args[position] for position in _PER_CHANNEL[node.target] if position < len(node.args))  # type: ignore[index]
+        given = (node.args[position] for position in PER_CHANNEL[node.target] if position < len(node.args))  # type: ignore[index]
         known = all(one is None or constant(self.module, one) is not None for one in given)
         return None if known else STOPPED.format(operation=_name(node))
 
@@ -198,11 +195,11 @@ class _Plan:
 
     def _reorder_constants(self, node: fx.Node) -> None:
         order = self.orders[node]
-        for position in _PER_CHANNEL.get(node.target, (0, 1)):  # type: ignore[call-overload]
+        for position in PER_CHANNEL.get(node.target, (0, 1)):  # type: ignore[call-overload]
             given = node.args[position] if position < len(node.args) else None
             value = constant(self.module, given)
             axis = 0 if value is None or value.dim() == 1 else value.dim() - 3
-            is_vector = value is not None and value.dim() == 1 and node.target not in _PER_CHANNEL
+            is_vector = value is not None and value.dim() == 1 and node.target not in PER_CHANNEL
             if value is None or is_vector or axis < 0 or value.shape[axis] != order.numel():
                 continue
             replace_constant(self.module, node, position, _inverse(value, order, axis))

@@ -25,6 +25,7 @@ from deploykit.graph.graph import (
     aten,
     calls,
     module_path,
+    pair,
     shape_of,
     stamp,
     weight_path,
@@ -91,15 +92,10 @@ def ceil_average_pooling(graph: Graph) -> Graph:
 
 def axes_of(node: Any, source: Sequence[int], target: Sequence[int]) -> list[Axis]:
     """Return the rows and the columns of the pooling ``node`` from ``source`` to ``target``, both (height, width)."""
-    kernel = _pair(argument(node, 1, "kernel_size"))
-    stride = _pair(argument(node, 2, "stride", ()) or kernel)
-    padding = _pair(argument(node, 3, "padding", 0))
+    kernel = pair(argument(node, 1, "kernel_size"))
+    stride = pair(argument(node, 2, "stride", ()) or kernel)
+    padding = pair(argument(node, 3, "padding", 0))
     return [Axis(*axis) for axis in zip(source, target, kernel, stride, padding, strict=True)]
-
-
-def _pair(value: object) -> tuple[int, int]:
-    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
-    return (numbers[0], numbers[-1])
 
 
 def zero_padded(graph: Graph, node: Any, axes: Sequence[Axis]) -> Any:

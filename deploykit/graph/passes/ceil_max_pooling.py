@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploykit.graph.graph import Graph, Recorder, argument, aten, calls, module_path, shape_of, stamp
+from deploykit.graph.graph import Graph, Recorder, argument, aten, calls, module_path, pair, shape_of, stamp
 
 NAME = "ceil_max_pooling"
 
@@ -30,12 +30,12 @@ def ceil_max_pooling(graph: Graph) -> Graph:
         if source is None or target is None:
             record.skipped(module_path(node), NOT_STATIC)
             continue
-        if set(_pair(argument(node, 4, "dilation", 1))) != {1}:
+        if set(pair(argument(node, 4, "dilation", 1))) != {1}:
             record.skipped(module_path(node), DILATED)
             continue
-        kernel = _pair(argument(node, 1, "kernel_size"))
-        stride = _pair(argument(node, 2, "stride", ()) or kernel)
-        padding = _pair(argument(node, 3, "padding", 0))
+        kernel = pair(argument(node, 1, "kernel_size"))
+        stride = pair(argument(node, 2, "stride", ()) or kernel)
+        padding = pair(argument(node, 3, "padding", 0))
         over = [
             max((out - 1) * step + length - size - 2 * pad, 0)
             for size, out, length, step, pad in zip(source[-2:], target[-2:], kernel, stride, padding, strict=True)
@@ -50,11 +50,6 @@ def ceil_max_pooling(graph: Graph) -> Graph:
         node.replace_all_uses_with(stamp(pooled, node))
         record.fired([module_path(node)], f"{over[0]} rows and {over[1]} columns repeated")
     return record.finish(graph)
-
-
-def _pair(value: object) -> tuple[int, int]:
-    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
-    return (numbers[0], numbers[-1])
 
 
 def _repeated(graph: Graph, x: Any, axis: int, count: int) -> Any:

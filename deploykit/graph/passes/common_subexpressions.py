@@ -10,17 +10,14 @@ import operator
 
 from torch import fx
 
-from deploykit.graph.graph import Graph, Recorder, erase_unread, is_pure, sources, stand_for
+from deploykit.graph.graph import Graph, Recorder, erase_unread, is_pure, sources, stand_for, with_rewrite
 
 NAME = "common_subexpressions"
 
 
 def common_subexpressions(graph: Graph) -> Graph:
     """Return ``graph`` with every operation that repeats an earlier one replaced by it."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:

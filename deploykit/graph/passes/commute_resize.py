@@ -9,8 +9,19 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from deploykit.graph.channels import RESIZES, channels_of
-from deploykit.graph.graph import Graph, Recorder, argument, aten, is_call, module_path, shape_of, sources, stand_for
+from deploykit.graph.channels import RESIZES, channels_of, positions_of
+from deploykit.graph.graph import (
+    Graph,
+    Recorder,
+    argument,
+    aten,
+    is_call,
+    module_path,
+    shape_of,
+    sources,
+    stand_for,
+    with_rewrite,
+)
 from deploykit.graph.layers import CONVOLUTIONS, layer_weights, pads
 
 NAME = "commute_resize"
@@ -24,10 +35,7 @@ _PER_BILINEAR_VALUE = 4
 
 def commute_resize(graph: Graph) -> Graph:
     """Return ``graph`` with each 1x1 convolution on the cheaper side of the resize beside it."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -66,26 +74,20 @@ def _is_pair(module: fx.GraphModule, first: fx.Node, second: fx.Node) -> bool:
 def _cost(first: fx.Node, second: fx.Node, conv: fx.Node) -> int:
     """Return the multiply-accumulates of the pair as it stands."""
     resize = second if conv is first else first
-    return _macs(conv, _positions(conv)) + _resizing(resize, channels_of(resize), _positions(resize))
+    return _macs(conv, positions_of(conv)) + _resizing(resize, channels_of(resize), positions_of(resize))
 
 
 def _swapped_cost(first: fx.Node, second: fx.Node, conv: fx.Node) -> int:
     before = first.args[0]
-    positions = _positions(before) if conv is second else _positions(second)
+    positions = positions_of(before) if conv is second else positions_of(second)
     resized = channels_of(conv) if conv is second else channels_of(before)
-    return _macs(conv, positions) + _resizing(second if conv is first else first, resized, _positions(second))
+    return _macs(conv, positions) + _resizing(second if conv is first else first, resized, positions_of(second))
 
 
 def _macs(conv: fx.Node, positions: int) -> int:
     shape = shape_of(argument(conv, 1, "weight"))
     assert shape is not None
     return torch.Size(shape).numel() * positions
-
-
-def _positions(node: object) -> int:
-    shape = shape_of(node)
-    assert shape is not None
-    return shape[2] * shape[3]
 
 
 def _resizing(resize: fx.Node, channels: int | None, positions: int) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from deploykit.graph.algebra import Kernel, compose, swap_channel_axes
+from deploykit.graph.channels import positions_of
 from deploykit.graph.graph import (
     Graph,
     Recorder,
@@ -22,9 +23,11 @@ from deploykit.graph.graph import (
     erase_unread,
     is_call,
     module_path,
+    pair,
     shape_of,
     sources,
     stand_for,
+    with_rewrite,
 )
 from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED, groups_of, layer_weights, pads, replace_weights
 
@@ -38,10 +41,7 @@ UNEVEN = "a transposed convolution takes the bias of the first differently from 
 
 def compose_convolutions(graph: Graph) -> Graph:
     """Return ``graph`` with pairs of convolutions composed wherever that is exact and costs no more."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -119,19 +119,15 @@ def _against(first: fx.Node, second: fx.Node, one: Kernel, other: Kernel) -> str
     assert shape is not None
     taps = max(one.weight.shape[2] * one.weight.shape[3], other.weight.shape[2] * other.weight.shape[3])
     # A transposed convolution multiplies once for each of its inputs, the others once for each output.
-    places = shape[2] * shape[3] if any(is_call(node, *TRANSPOSED) for node in (first, second)) else _positions(second)
+    places = (
+        shape[2] * shape[3] if any(is_call(node, *TRANSPOSED) for node in (first, second)) else positions_of(second)
+    )
     joined = places * other.weight.shape[0] * shape[1] // groups * taps
     return MORE_WORK.format(one=joined, two=now) if joined > now else None
 
 
 def _macs(node: fx.Node, weight: Tensor) -> int:
-    return weight.numel() * _positions(node.args[0] if is_call(node, *TRANSPOSED) else node)
-
-
-def _positions(node: object) -> int:
-    shape = shape_of(node)
-    assert shape is not None
-    return shape[2] * shape[3]
+    return weight.numel() * positions_of(node.args[0] if is_call(node, *TRANSPOSED) else node)
 
 
 def _join(module: fx.GraphModule, first: fx.Node, second: fx.Node, kernel: Kernel) -> None:
@@ -162,6 +158,5 @@ def _reweight(module: fx.GraphModule, node: fx.Node, kernel: Kernel) -> None:
 
 
 def _pair(node: fx.Node, position: int, default: int) -> list[int]:
-    value = argument(node, position, ("input", "weight", "bias", "stride", "padding", "dilation")[position], default)
-    numbers = [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
-    return [numbers[0], numbers[-1]]
+    names = ("input", "weight", "bias", "stride", "padding", "dilation")
+    return list(pair(argument(node, position, names[position], default)))

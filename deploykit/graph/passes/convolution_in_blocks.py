@@ -22,6 +22,7 @@ from deploykit.graph.graph import (
     aten,
     calls,
     module_path,
+    pair,
     shape_of,
     sources,
     stamp,
@@ -70,7 +71,7 @@ def _why_not(module: fx.GraphModule, node: fx.Node) -> str:
         return COMPUTED
     if shape[1] > MOST_CHANNELS:
         return MANY_CHANNELS.format(count=shape[1])
-    steps = (*_pair(argument(node, 3, "stride", 1)), *_pair(argument(node, 5, "dilation", 1)), groups_of(node))
+    steps = (*pair(argument(node, 3, "stride", 1)), *pair(argument(node, 5, "dilation", 1)), groups_of(node))
     if steps != (1, 1, 1, 1, 1):
         return OTHER_STEPS
     if min(read[0].shape[2:]) < SMALLEST_KERNEL:
@@ -88,7 +89,7 @@ def _in_blocks(module: fx.GraphModule, node: Any) -> fx.Node:
     repeated = None
     if bias is not None:
         repeated = add_weight(module, weight_path(node, "block_bias"), bias.repeat_interleave(BLOCK**2), node)
-    padding = list(_pair(argument(node, 4, "padding", 0)))
+    padding = list(pair(argument(node, 4, "padding", 0)))
     with module.graph.inserting_before(node):
         options = (stored, repeated, [BLOCK, BLOCK], padding)
         blocks = module.graph.call_function(aten.conv2d.default, (node.args[0], *options))
@@ -104,8 +105,3 @@ def _kernel(weight: Tensor) -> Tensor:
     size = (weight.shape[2] + BLOCK - 1, weight.shape[3] + BLOCK - 1)
     pixels = [place_kernel(weight, size, (row, column)) for row in range(BLOCK) for column in range(BLOCK)]
     return torch.stack(pixels, 1).flatten(0, 1)
-
-
-def _pair(value: object) -> tuple[int, int]:
-    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
-    return (numbers[0], numbers[-1])

@@ -17,7 +17,6 @@ from deploykit.graph import algebra
 from deploykit.graph.graph import (
     Graph,
     Recorder,
-    add_weight,
     argument,
     aten,
     constant,
@@ -27,8 +26,9 @@ from deploykit.graph.graph import (
     shape_of,
     sources,
     stand_for,
-    weight_path,
+    with_rewrite,
 )
+from deploykit.graph.layers import layer_weights, replace_weights
 from deploykit.graph.passes.remove_no_ops import unchanged
 
 NAME = "fold_batch_norm"
@@ -64,10 +64,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
     linear layers with two-dimensional input. A weight shared by several calls is copied per call. Every other
     BatchNorm stays, with the reason.
     """
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -124,11 +121,10 @@ def _match(module: fx.GraphModule, node: fx.Node) -> _Match | str:
         return NO_CONVOLUTION.format(before=layer.target if layer.op == "call_function" else "an input")
     if shared:
         return OTHER_READER
-    weight = constant(module, argument(layer, 1, "weight"))
-    bias_node = argument(layer, 2, "bias")
-    bias = constant(module, bias_node)
-    if weight is None or (bias is None and bias_node is not None):
+    read = layer_weights(module, layer)
+    if read is None:
         return COMPUTED_WEIGHT
+    weight, bias = read
     shape = shape_of(layer)
     if shape is None or len(shape) != weight.dim():
         return OTHER_AXIS
@@ -144,15 +140,7 @@ def _fold(module: fx.GraphModule, node: fx.Node, match: _Match) -> None:
         folded = algebra.fold_linear_batch_norm(match.weight, match.bias, stats)
     else:
         folded = algebra.fold_conv_batch_norm(match.weight, match.bias, stats)
-    replaced = (argument(layer, 1, "weight"), argument(layer, 2, "bias"))
-    others = {key: value for key, value in layer.kwargs.items() if key not in {"weight", "bias"}}
-    given = layer.args[0] if layer.args else others.pop("input")
-    rest = layer.args[3:]
-    layer.args, layer.kwargs = (given,), others
-    erase_unread(module, *replaced)
-    weight = add_weight(module, weight_path(layer, "weight"), folded[0], layer)
-    bias = add_weight(module, weight_path(layer, "bias"), folded[1], layer)
-    layer.args = (given, weight, bias, *rest)
+    replace_weights(module, layer, *folded)
     node.replace_all_uses_with(layer)
 
 

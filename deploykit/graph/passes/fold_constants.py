@@ -24,6 +24,7 @@ from deploykit.graph.graph import (
     is_pure,
     module_path,
     weight_path,
+    with_rewrite,
 )
 
 NAME = "fold_constants"
@@ -40,10 +41,7 @@ _UNDEFINED = (
 
 def fold_constants(graph: Graph) -> Graph:
     """Return ``graph`` with everything computed that depends on constants alone."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:

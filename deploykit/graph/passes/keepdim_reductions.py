@@ -25,6 +25,7 @@ from deploykit.graph.graph import (
     sources,
     stamp,
     stand_for,
+    with_rewrite,
 )
 
 NAME = "keepdim_reductions"
@@ -42,10 +43,7 @@ _REDUCTIONS = (aten.amax.default, aten.amin.default, aten.mean.dim, aten.sum.dim
 
 def keepdim_reductions(graph: Graph) -> Graph:
     """Return ``graph`` with the rewrites of this module done wherever they hold exactly."""
-    copied = graph.copy()
-    record = Recorder(NAME)
-    rewrite(copied.module, record)
-    return record.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, record: Recorder) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from deploykit.graph.algebra import Kernel, average_pool_kernel
-from deploykit.graph.graph import argument, aten, computed_constant, constant, is_call, shape_of
+from deploykit.graph.graph import argument, aten, computed_constant, is_call, pair, shape_of
+from deploykit.graph.layers import layer_weights
 from deploykit.graph.passes.border_frame import read_frame
 from deploykit.graph.passes.fold_batch_norm import batch_norm_stats
 
@@ -103,31 +104,30 @@ def _convolution(module: fx.GraphModule, node: fx.Node) -> Window | str | None:
     general = is_call(node, aten.convolution.default)
     if general and argument(node, 6, "transposed"):
         return None
-    weight = constant(module, argument(node, 1, "weight"))
-    bias_node = argument(node, 2, "bias")
-    bias = constant(module, bias_node)
-    if weight is None or (bias is None and bias_node is not None):
+    read = layer_weights(module, node)
+    if read is None:
         return COMPUTED_WEIGHT
+    weight, bias = read
     if weight.dim() != 4:
         return None
     groups = argument(node, 8 if general else 6, "groups", 1)
-    stride, dilation = _pair(argument(node, 3, "stride", 1)), _pair(argument(node, 5, "dilation", 1))
+    stride, dilation = pair(argument(node, 3, "stride", 1)), pair(argument(node, 5, "dilation", 1))
     padding = argument(node, 4, "padding", 0)
     assert isinstance(groups, int)
     reach = tuple(step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True))
     if padding == "same":
         offset, pads = (reach[0] // 2, reach[1] // 2), any(reach)
     else:
-        offset = (0, 0) if padding == "valid" else _pair(padding)
+        offset = (0, 0) if padding == "valid" else pair(padding)
         pads = any(offset)
     kernel = Kernel(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias, groups)
     return Window(kernel, stride, offset, dilation, pads, is_convolution=True)
 
 
 def _pooling(node: fx.Node, source: fx.Node) -> Window | str:
-    size = _pair(argument(node, 1, "kernel_size"))
-    stride = _pair(argument(node, 2, "stride") or size)
-    offset = _pair(argument(node, 3, "padding", 0))
+    size = pair(argument(node, 1, "kernel_size"))
+    stride = pair(argument(node, 2, "stride") or size)
+    offset = pair(argument(node, 3, "padding", 0))
     rounds_up, counts_padding = argument(node, 4, "ceil_mode", False), argument(node, 5, "count_include_pad", True)
     divisor = argument(node, 6, "divisor_override")
     before, after = shape_of(source), shape_of(node)
@@ -186,8 +186,3 @@ def _per_channel(module: fx.GraphModule, number: object, channels: int) -> Tenso
     if (full[0], *full[2:]) != (1, 1, 1) or full[1] not in (1, channels):
         return None
     return tensor.reshape(-1).expand(channels)
-
-
-def _pair(value: object) -> Pair:
-    numbers = [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
-    return (numbers[0], numbers[-1])

@@ -33,6 +33,7 @@ from deploykit.graph.graph import (
     stamp,
     stand_for,
     weight_path,
+    with_rewrite,
 )
 from deploykit.graph.passes.linear_branch import Branch, chain, read_branch
 from deploykit.graph.passes.linear_step import Pair, Step
@@ -56,10 +57,7 @@ def merge_branches(graph: Graph) -> Graph:
     with the reason. Merging never raises the number of multiply-accumulates (MACs): identity counts 0, BatchNorm
     and scaling 1 per value, average pooling its window per value. Weights shared by several calls are copied.
     """
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:

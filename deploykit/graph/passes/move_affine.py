@@ -32,6 +32,7 @@ from deploykit.graph.graph import (
     stamp,
     stand_for,
     weight_path,
+    with_rewrite,
 )
 from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED, groups_of, layer_weights, pads, replace_weights
 from deploykit.graph.passes.fold_batch_norm import batch_norm_stats
@@ -48,10 +49,7 @@ NO_PLACE = "no convolution around it takes it: it stands between {before} and {a
 
 def move_affine(graph: Graph) -> Graph:
     """Return ``graph`` with every scale and shift per channel moved into a convolution, or to a smaller value."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -74,13 +72,13 @@ def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
             recorder.fired(made_from, f"taken by {', '.join(str(reader.target) for reader in node.users)} after it")
             for edit in into:
                 edit()
-            mapped_to(node, found.source)
+            node.replace_all_uses_with(found.source)
         elif upwards is not None and upwards.left < here:
             recorder.fired(made_from, _describe(upwards, here))
             for edit in upwards.edits:
                 edit()
             stand_for(found.source, node, (*sources(found.source), *made_from))
-            mapped_to(node, found.source)
+            node.replace_all_uses_with(found.source)
         else:
             after = ", ".join(sorted({_name(user) for user in node.users}))
             recorder.skipped(module_path(node), NO_PLACE.format(before=_name(found.source), after=after))
@@ -117,11 +115,6 @@ def _joined_with_the_one_before(module: fx.GraphModule, step: Step, outer: Affin
     step.node.replace_all_uses_with(call)
     erase_unread(module, step.node)
     return True
-
-
-def mapped_to(node: fx.Node, source: fx.Node) -> None:
-    """Let the readers of ``node`` read ``source``, which now gives its value or one that they take instead."""
-    node.replace_all_uses_with(source)
 
 
 @dataclass

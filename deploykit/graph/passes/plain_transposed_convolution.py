@@ -23,6 +23,7 @@ from deploykit.graph.graph import (
     calls,
     constant,
     module_path,
+    pair,
     shape_of,
     stamp,
     weight_path,
@@ -41,8 +42,8 @@ def plain_transposed_convolution(graph: Graph) -> Graph:
     node: Any
     for node in calls(graph.module.graph, aten.conv_transpose2d.input):
         target = shape_of(node)
-        further, dilation = _pair(argument(node, 5, "output_padding", 0)), _pair(argument(node, 7, "dilation", 1))
-        stride, padding = _pair(argument(node, 3, "stride", 1)), _pair(argument(node, 4, "padding", 0))
+        further, dilation = pair(argument(node, 5, "output_padding", 0)), pair(argument(node, 7, "dilation", 1))
+        stride, padding = pair(argument(node, 3, "stride", 1)), pair(argument(node, 4, "padding", 0))
         weight = constant(graph.module, node.args[1])
         if weight is None or target is None:
             record.skipped(module_path(node), NOT_STATIC if target is None else COMPUTED)
@@ -85,11 +86,6 @@ def _cropped(graph: Graph, whole: Any, padding: tuple[int, int]) -> Any:
         whole = stamp(graph.module.graph.call_function(aten.slice.Tensor, (whole, axis, first, end)), whole)
         whole.meta["val"] = value = value.narrow(axis, first, end - first)
     return whole
-
-
-def _pair(value: object) -> tuple[int, int]:
-    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
-    return (numbers[0], numbers[-1])
 
 
 def _with_zeros(weight: Tensor, dilation: tuple[int, int], behind: tuple[int, int]) -> Tensor:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, fx
 
-from deploykit.graph.graph import Graph, Recorder, argument, aten, erase_unread, is_call, module_path, shape_of
+from deploykit.graph.graph import (
+    Graph,
+    Recorder,
+    argument,
+    aten,
+    erase_unread,
+    is_call,
+    module_path,
+    shape_of,
+    with_rewrite,
+)
 
 NAME = "remove_no_ops"
 
@@ -37,10 +47,7 @@ def remove_no_ops(graph: Graph) -> Graph:
     the same size by a factor other than 1. ``x + 0`` turns a negative zero into a positive one, and counts as
     unchanged.
     """
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:

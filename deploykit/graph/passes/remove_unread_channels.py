@@ -17,8 +17,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from deploykit.graph.channels import BINARY, channels_of, concatenated, is_channelwise
-from deploykit.graph.graph import Graph, Recorder, aten, constant, is_call, sources
+from deploykit.graph.channels import BINARY, PER_CHANNEL, channels_of, concatenated, is_channelwise
+from deploykit.graph.graph import Graph, Recorder, aten, constant, is_call, sources, with_rewrite
 from deploykit.graph.layers import (
     CONVOLUTIONS,
     groups_of,
@@ -33,15 +33,10 @@ from deploykit.graph.value_map import removed
 
 NAME = "remove_unread_channels"
 
-_PER_CHANNEL = {aten.batch_norm.default: (1, 2, 3, 4), aten.prelu.default: (1,)}
-
 
 def remove_unread_channels(graph: Graph) -> Graph:
     """Return ``graph`` without the channels that no output depends on, and without weights below 1e-30."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
@@ -182,7 +177,7 @@ class _Together:
     def _acts_alone(self, node: fx.Node) -> bool:
         if node not in self._start:
             return False
-        if node.target in _PER_CHANNEL:
+        if node.target in PER_CHANNEL:
             return all(constant(self._module, x) is not None for x in _weights(node))
         if is_call(node, *BINARY):
             return all(not isinstance(x, fx.Node) or (x in self._start and x.op != "get_attr") for x in node.args[:2])
@@ -190,7 +185,7 @@ class _Together:
 
 
 def _weights(node: fx.Node) -> Iterator[object]:
-    for position in _PER_CHANNEL[node.target]:  # type: ignore[index]
+    for position in PER_CHANNEL[node.target]:  # type: ignore[index]
         if position < len(node.args) and node.args[position] is not None:
             yield node.args[position]
 
@@ -213,8 +208,8 @@ def _shrink(
         replace_weights(module, node, rows, None if bias is None else bias[keep])
         if not bool(keep.all()):
             recorder.fired(sources(node), f"{int((~keep).sum())} of {keep.numel()} channels removed")
-    elif node.target in _PER_CHANNEL:
-        for position in _PER_CHANNEL[node.target]:
+    elif node.target in PER_CHANNEL:
+        for position in PER_CHANNEL[node.target]:
             value = constant(module, node.args[position])
             if value is not None and value.numel() == keep.numel():
                 replace_constant(module, node, position, value[keep])

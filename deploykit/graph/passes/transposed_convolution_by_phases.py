@@ -24,6 +24,7 @@ from deploykit.graph.graph import (
     aten,
     calls,
     module_path,
+    pair,
     shape_of,
     sources,
     stamp,
@@ -103,18 +104,18 @@ def _rewritten(graph: Graph, record: Recorder, *, any_kernel: bool) -> Graph:
             continue
         result, taps = _phases(graph.module, node)
         node.replace_all_uses_with(result)
-        stride = _pair(argument(node, 3, "stride", 1))[0]
+        stride = pair(argument(node, 3, "stride", 1))[0]
         record.fired([module_path(node)], f"{stride * stride} phases of kernel {taps} and a pixel shuffle")
     return record.finish(graph)
 
 
 def _why_not(module: fx.GraphModule, node: fx.Node, *, any_kernel: bool) -> str:
-    stride, read = _pair(argument(node, 3, "stride", 1)), layer_weights(module, node)
+    stride, read = pair(argument(node, 3, "stride", 1)), layer_weights(module, node)
     if read is None:
         return COMPUTED
     if channels_of(node) is None or channels_of(node.args[0]) is None:
         return NOT_AN_IMAGE
-    if _pair(argument(node, 7, "dilation", 1)) != (1, 1):
+    if pair(argument(node, 7, "dilation", 1)) != (1, 1):
         return DILATED
     if stride[0] != stride[1]:
         return UNEVEN
@@ -131,8 +132,8 @@ def _phases(module: fx.GraphModule, node: Any) -> tuple[fx.Node, tuple[int, int]
     assert given is not None
     assert wanted is not None
     weight, bias = read
-    groups, stride = groups_of(node), _pair(argument(node, 3, "stride", 1))
-    padding, further = _pair(argument(node, 4, "padding", 0)), _pair(argument(node, 5, "output_padding", 0))
+    groups, stride = groups_of(node), pair(argument(node, 3, "stride", 1))
+    padding, further = pair(argument(node, 4, "padding", 0)), pair(argument(node, 5, "output_padding", 0))
     per_axis = zip(given[2:], wanted[2:], weight.shape[2:], stride, padding, further, strict=True)
     rows, columns = (_axis(_Given(*numbers), uncut=groups == weight.shape[0]) for numbers in per_axis)
     kernel = _kernel(weight, groups, rows, columns)
@@ -191,8 +192,3 @@ def _kernel(weight: Tensor, groups: int, rows: _Axis, columns: _Axis) -> Tensor:
     places = (rows.places.to(weight.dtype), columns.places.to(weight.dtype))
     phases = torch.einsum("oiyx,rhy,qwx->orqihw", plain, *places)
     return phases.flatten(0, 2).contiguous()
-
-
-def _pair(value: object) -> tuple[int, int]:
-    numbers: tuple[int, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)  # type: ignore[assignment]
-    return (numbers[0], numbers[-1])

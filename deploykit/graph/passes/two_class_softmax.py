@@ -28,6 +28,7 @@ from deploykit.graph.graph import (
     stamp,
     stand_for,
     weight_path,
+    with_rewrite,
 )
 
 NAME = "two_class_softmax"
@@ -43,10 +44,7 @@ OTHER_DTYPE = "it changes the data type"
 
 def two_class_softmax(graph: Graph) -> Graph:
     """Return ``graph`` with every softmax over the two channels of an image (N, 2, H, W) written as a sigmoid."""
-    copied = graph.copy()
-    recorder = Recorder(NAME)
-    rewrite(copied.module, recorder)
-    return recorder.finish(copied)
+    return with_rewrite(graph, NAME, rewrite)
 
 
 def rewrite(module: fx.GraphModule, recorder: Recorder) -> None:
