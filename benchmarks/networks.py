@@ -21,7 +21,7 @@ from deploykit.inspection import network_cost
 from deploykit.lowering import ExportOptions
 from deploykit.recipe import bundled_recipes, load_recipe
 from deploykit.records import versioned
-from deploykit.vocab import Convention, Precision
+from deploykit.vocab import FLOAT_PRECISIONS, Convention
 
 FILE = Path(__file__).parent / "results" / "networks.json"
 CONVENTIONS = (Convention.MACS, Convention.CONV_MACS)
@@ -39,7 +39,7 @@ def look_at(name: str, samples: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         artifacts = [
             artifact
-            for precision in Precision
+            for precision in FLOAT_PRECISIONS
             for artifact in deploykit.export(network, output_dir=folder, options=ExportOptions(precision=precision))
         ]
         say(f"{name}: {len(artifacts)} files; evaluating on {samples} portraits")

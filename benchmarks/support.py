@@ -19,7 +19,7 @@ from deploykit.preflight.matrix import cell
 from deploykit.preflight.outcome import export_cell, prepared
 from deploykit.records import to_json, versioned
 from deploykit.targets.table import TARGETS
-from deploykit.vocab import Precision
+from deploykit.vocab import FLOAT_PRECISIONS, Precision
 
 RECORD = Path(__file__).parent / "results" / "support.json"
 
@@ -37,7 +37,7 @@ def main() -> int:
     for construct in CONSTRUCTS:
         exporter = None
         for target in TARGETS:
-            for precision in Precision:
+            for precision in FLOAT_PRECISIONS:
                 outcome = known.get((construct, target, precision))
                 if outcome is None:
                     exporter = exporter or prepared(construct)

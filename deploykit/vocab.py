@@ -20,6 +20,29 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
+    """w8a8, static: weights per channel and activations per tensor, both in 8 bits; sums in 32."""
+    W8A16 = "w8a16"
+    """8-bit weights per channel, 16-bit activations."""
+    INT8_WEIGHTS = "int8-weights"
+    """8-bit weights per channel; the arithmetic stays in floating point."""
+    PALETTE6 = "palette6"
+    """Weights that point into a table of 64 values; the arithmetic stays in floating point."""
+    PALETTE4 = "palette4"
+    """Weights that point into a table of 16 values; the arithmetic stays in floating point."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether every number of a file is a floating-point number."""
+        return self in FLOAT_PRECISIONS
+
+    @property
+    def quantizes_activations(self) -> bool:
+        """Whether activations are integers too, so that their ranges must be calibrated."""
+        return self in (Precision.INT8, Precision.W8A16)
+
+
+FLOAT_PRECISIONS = (Precision.FP32, Precision.FP16)
 
 
 class Layout(StrEnum):

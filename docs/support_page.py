@@ -11,7 +11,7 @@ from deploykit.preflight.matrix import Cell, cell
 from deploykit.preflight.neural_engine import NEURAL_ENGINE, WHOLE_PROGRAM
 from deploykit.preflight.rules import MANY, REFUSALS, ROUNDED, SLOW
 from deploykit.targets.table import TARGETS
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Precision, Target
 
 RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "support.json"
 INTRODUCTION = """
@@ -48,7 +48,7 @@ def page(made: str) -> str:
     parts += ["", "## Why refused", "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))]
     parts += [RULES, "| target | precision | construct | verdict | why | source |", "|---|---|---|---|---|---|"]
     for rule in (*REFUSALS, *MANY, *SLOW, *ROUNDED, *WHOLE_PROGRAM, *NEURAL_ENGINE):
-        at = "both" if len(rule.precisions) == len(Precision) else ", ".join(rule.precisions)
+        at = "both" if len(rule.precisions) == len(FLOAT_PRECISIONS) else ", ".join(rule.precisions)
         source = "measured here" if rule.source.startswith("docs/") else f"<{rule.source}>"
         parts.append(f"| {rule.target} | {at} | {rule.construct} | {rule.verdict} | {rule.reason} | {source} |")
     return "\n".join([*parts, ""])
@@ -62,7 +62,7 @@ def _row(one: Construct, run: dict[tuple[str, str, str], Any], reasons: list[str
 def _cell(name: str, target: Target, run: dict[tuple[str, str, str], Any], reasons: list[str]) -> str:
     """Return what both precisions have in common once, and what differs for each."""
     texts = {}
-    for precision in Precision:
+    for precision in FLOAT_PRECISIONS:
         stated = cell(name, target, precision)
         made = run.get((name, target, precision))
         mark = " ✓" if made is not None and bool(made["refused"]) == bool(stated.refused) else ""

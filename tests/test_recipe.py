@@ -11,7 +11,7 @@ from recipe_case import FEEDBACK, PRIOR, TENSOR, recipe_with, table, write_recip
 
 from deploykit.errors import RecipeError
 from deploykit.recipe import bundled_recipes, load_recipe, recipe_from_table
-from deploykit.vocab import ColorOrder, Layout, Precision, TensorSpec
+from deploykit.vocab import FLOAT_PRECISIONS, ColorOrder, Layout, TensorSpec
 
 REASON = "a reason that says something"
 
@@ -214,7 +214,7 @@ def test_a_valid_recipe_keeps_its_values(tmp_path):
     assert given.color_order is ColorOrder.RGB
     assert recipe.checkpoint_path() is None
     assert recipe.file.tolerances.float64.relative_l2 == 1e-12
-    for precision in Precision:
+    for precision in FLOAT_PRECISIONS:
         assert recipe.file.tolerances.of(precision).reason
 
 

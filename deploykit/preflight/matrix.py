@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deploykit.preflight.constructs import CONSTRUCTS
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Precision, Target
 
 ONNX, COREML, TFLITE, COREAI = Target.ONNX, Target.COREML, Target.TFLITE, Target.COREAI
 
@@ -110,5 +110,5 @@ def cells() -> Iterator[tuple[str, Target, Precision, Cell]]:
     """Yield every cell: construct, target, precision and what is stated."""
     for construct in CONSTRUCTS:
         for target in Target:
-            for precision in Precision:
+            for precision in FLOAT_PRECISIONS:
                 yield construct, target, precision, cell(construct, target, precision)

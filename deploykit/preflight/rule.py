@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deploykit.preflight.predicates import Predicate, always
 from deploykit.preflight.records import Verdict
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Precision, Target
 
 LEFT = "nothing: it is exported as it is"
 REFUSED = "nothing: the export will be refused"
@@ -23,5 +23,5 @@ class Rule:
     reason: str
     source: str
     holds: Predicate = always
-    precisions: tuple[Precision, ...] = tuple(Precision)
+    precisions: tuple[Precision, ...] = FLOAT_PRECISIONS
     done: str = LEFT

@@ -14,7 +14,7 @@ from deploykit.records import Artifact
 from deploykit.targets.base import Runtime
 from deploykit.targets.contents import FileContents
 from deploykit.targets.table import TARGETS, part, require, target_of
-from deploykit.vocab import OutputKind, Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, OutputKind, Precision, Target
 
 _OURS = b'"deploykit"'
 _PRECISIONS = {"float32": Precision.FP32, "float16": Precision.FP16}
@@ -194,6 +194,6 @@ def precision_of(file: ExportedFile, given: Precision | None) -> tuple[Precision
             where=str(file.path),
             found=f"{widest} weights, {sizes[widest]} bytes of them",
             expected="mostly float32 or float16 weights",
-            next_step="say which tolerances to judge it by: --precision " + " or ".join(Precision),
+            next_step="say which tolerances to judge it by: --precision " + " or ".join(FLOAT_PRECISIONS),
         )
     return _PRECISIONS[widest], f"most of its weights are {widest}"

@@ -15,7 +15,7 @@ from deploykit.preflight.matrix import AT_PRECISION, CELLS, SIMPLIFIED, cell, ce
 from deploykit.preflight.outcome import Outcome, export_cell, prepared
 from deploykit.preflight.records import Verdict
 from deploykit.targets.table import TARGETS, part
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Precision, Target
 
 # One of each class for each target: exact, rewritten, refused (ONNX refuses none of the matrix).
 PLAIN = {
@@ -71,7 +71,7 @@ def test_preflight_foresees_one_of_each_class(exporter, coverages, construct, ta
 def check(exporter: Exporter, coverages, construct: str, targets: list[Target]) -> None:
     recipe = exporter.network.recipe
     for target in targets:
-        for precision in Precision:
+        for precision in FLOAT_PRECISIONS:
             plan = plan_export(recipe, target, ExportOptions(precision=precision))
             graph = lower(exporter.training, recipe, plan)
             found = look(graph, plan, coverages(target))

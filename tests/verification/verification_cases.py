@@ -21,7 +21,7 @@ from deploykit.pipeline import Exporter, prepare_export
 from deploykit.recipe import Recipe, load_recipe
 from deploykit.records import Artifact
 from deploykit.verify.samples import draw_samples
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Target
 
 HEIGHT, WIDTH = 48, 64
 NETWORK = '''
@@ -193,7 +193,7 @@ class Case:
         sections = self.recipe.file.tolerances
         free = {"max_abs_error": 1e30, "relative_l2": 1e30, "wrong_pixels": None, "mask_agreement": None}
         loose = sections.model_copy(
-            update={p.value: getattr(sections, p.value).model_copy(update=free) for p in Precision}
+            update={p.value: getattr(sections, p.value).model_copy(update=free) for p in FLOAT_PRECISIONS}
         )
         file = self.recipe.file.model_copy(update={"inputs": (changed, *others), "tolerances": loose})
         training = self.exporter.training.copy()
