@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from deploykit.graph.graph import Recorder
 from deploykit.records import PassReport
-from deploykit.targets.tflite.flatbuffer import read_model, write_model
+from deploykit.targets.tflite.flatbuffer import operator_code, read_model, write_model
 
 _B = schema.BuiltinOperator
 
@@ -46,7 +46,7 @@ def prelu_operator(model: Any, graph: Any, recorder: Recorder) -> None:
         if found is None:
             continue
         x, slopes, parts = found
-        code = _code(model, _B.PRELU) if code is None else code
+        code = operator_code(model, _B.PRELU) if code is None else code
         op.opcodeIndex, op.inputs = code, np.array([x, _slopes(model, graph, slopes)], np.int32)
         op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.NONE, None
         gone.update(id(part) for part in parts)
@@ -124,16 +124,6 @@ def _constant(model: Any, graph: Any, index: int) -> Any:
     if data is None or len(data) == 0 or tensor.type != schema.TensorType.FLOAT32:
         return None
     return np.frombuffer(bytes(data), np.float32)
-
-
-def _code(model: Any, builtin: int) -> int:
-    for place, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            return place
-    code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 def _text(raw: bytes | str | None) -> str:

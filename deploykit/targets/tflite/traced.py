@@ -113,7 +113,7 @@ def _described(wiring: Wiring, found: Mapping[int, Array]) -> tuple[TracedValue,
             value=found[index],
             channels_last=index in last,
             output=outputs.get(index),
-            origins=_origins(names[index]),
+            origins=origins(names[index]),
         )
         for position, operator in enumerate(wiring.operators)
         for index in operator.makes
@@ -121,7 +121,7 @@ def _described(wiring: Wiring, found: Mapping[int, Array]) -> tuple[TracedValue,
     )
 
 
-def _origins(name: str) -> tuple[str, ...]:
+def origins(name: str) -> tuple[str, ...]:
     """Return what a name of litert-torch is joined from: ``relu;;conv2d;1`` is a relu after a conv2d."""
     return tuple(dict.fromkeys(part for part in name.split(";") if part and not part.isdigit()))
 
