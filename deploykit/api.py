@@ -18,6 +18,7 @@ from deploykit.lowering import ExportOptions
 from deploykit.network import LoadedNetwork, load_network, recipe_for
 from deploykit.pipeline import DEFAULT_FOLDER, Step, installed_targets
 from deploykit.pipeline import export as export_network
+from deploykit.quantize.calibration import calibration_set
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact, Verification
 from deploykit.targets.base import Array, Runtime
@@ -97,6 +98,7 @@ def export(
     output_dir: Path | str = DEFAULT_FOLDER,
     options: ExportOptions | None = None,
     images: Sequence[Path] = (),
+    calibration: Path | str | None = None,
     verbose: bool = False,
     step: Step | None = None,
 ) -> tuple[Artifact, ...]:
@@ -104,12 +106,16 @@ def export(
 
     None as ``targets`` means every installed one. Each file was loaded from disk, run on its runtime and compared
     with the training form before it was put in place. Raises VerificationError for a file that differs, TargetError
-    for what a target cannot do; such a file is not kept.
+    for what a target cannot do; such a file is not kept. ``calibration`` is a folder of photos that the ranges of
+    precisions with integers come from; without it they come from synthetic portraits.
     """
     network = load(recipe, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
     chosen = installed_targets()[0] if targets is None else tuple(Target(target) for target in targets)
     samples = draw_samples(network.recipe, images)
-    return export_network(network, chosen, samples, Path(output_dir), options, verbose=verbose, step=step)
+    ranges = None if calibration is None else calibration_set(network.recipe, Path(calibration))
+    return export_network(
+        network, chosen, samples, Path(output_dir), options, calibration=ranges, verbose=verbose, step=step
+    )
 
 
 def run(

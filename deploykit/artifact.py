@@ -17,19 +17,24 @@ from deploykit.errors import ArtifactError
 from deploykit.records import (
     RECORD_VERSION,
     Artifact,
+    Calibration,
     Comparison,
     ExportPlan,
     FileHash,
     Fired,
+    KeptLayer,
     PassReport,
+    Quantization,
+    QuantizationPlan,
     Skipped,
     TensorRecord,
     Tolerance,
+    Trade,
     versioned,
 )
 from deploykit.seal import sealed
 from deploykit.targets.table import TARGETS
-from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import ColorOrder, Estimator, InputKind, Layout, OutputKind, Precision, Target
 
 MANIFEST = "manifest.json"
 _KIND = "artifact"
@@ -226,6 +231,7 @@ def _artifact(body: dict[str, Any], folder: Path) -> Artifact:
             "lint": tuple(body["lint"]),
             "certificate": FileHash(**body["certificate"]) if body.get("certificate") else None,
             "measurements": tuple(FileHash(**item) for item in body.get("measurements", ())),
+            "quantization": _quantization(body["quantization"]) if body.get("quantization") else None,
         }
     )
 
@@ -241,6 +247,28 @@ def _plan(body: dict[str, Any]) -> ExportPlan:
             "output_kind": OutputKind(body["output_kind"]),
             "input_shapes": tuple(tuple(shape) for shape in body["input_shapes"]),
             "passes": tuple(body["passes"]),
+            "quantization": _quantization_plan(body["quantization"]) if body.get("quantization") else None,
+        }
+    )
+
+
+def _quantization_plan(body: dict[str, Any]) -> QuantizationPlan:
+    return QuantizationPlan(**{**body, "estimator": Estimator(body["estimator"]) if body["estimator"] else None})
+
+
+def _quantization(body: dict[str, Any]) -> Quantization:
+    source = body["calibration"]
+    calibration = (
+        Calibration(**{**source, "names": tuple(source["names"]), "notes": tuple(source["notes"])}) if source else None
+    )
+    return Quantization(
+        **{
+            **body,
+            "calibration": calibration,
+            "estimator": Estimator(body["estimator"]) if body["estimator"] else None,
+            "kept": tuple(KeptLayer(one["layer"], float(one["alone_snr_db"])) for one in body["kept"]),
+            "trades": tuple(Trade(**one) for one in body["trades"]),
+            "notes": tuple(body["notes"]),
         }
     )
 

@@ -15,10 +15,13 @@ from deploykit.graph.passes.output_contract import output_contract
 from deploykit.graph.passes.remove_no_ops import NAME as NO_OPS
 from deploykit.graph.round import round_weights
 from deploykit.recipe import Recipe
-from deploykit.records import ExportPlan
+from deploykit.records import ExportPlan, QuantizationPlan
+from deploykit.targets.schemes import check_scheme, default_minimum_os
 from deploykit.targets.table import TARGETS, check_plan, part
-from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import Estimator, InputKind, Layout, OutputKind, Precision, Target
 
+# Points of mIoU that a file with integers may lose, on calibration images, before layers stay in float.
+MAX_DROP = 0.6
 # What these do belongs to the contract of the file; without the second the graph is the converter's to clean.
 _ALWAYS = (NO_OPS, DROP_OUTPUTS)
 
@@ -36,6 +39,11 @@ class ExportOptions:
     optimize: bool = True
     passes: tuple[str, ...] | None = None
     skip_passes: tuple[str, ...] = ()
+    estimator: Estimator | None = None
+    equalization: float | None = None
+    correct_biases: bool = True
+    max_drop: float | None = MAX_DROP
+    calibration: str | None = None
 
 
 def optional_passes(target: Target) -> tuple[str, ...]:
@@ -70,10 +78,32 @@ def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> Expor
             *(name for name in on_files(target) if name in chosen),
         ),
         opset=row.default_opset if options.opset is None else options.opset,
-        minimum_os=options.minimum_os or row.default_minimum_os,
+        minimum_os=options.minimum_os or default_minimum_os(target, options.precision),
+        quantization=_quantization(options),
     )
+    check_scheme(target, plan.precision, plan.minimum_os)
     check_plan(plan)
     return plan
+
+
+def needs_calibration(options: ExportOptions) -> bool:
+    """Return whether images decide anything in a file of ``options``: not in float, and not in palettes."""
+    return not options.precision.is_float and options.precision not in (Precision.PALETTE4, Precision.PALETTE6)
+
+
+def _quantization(options: ExportOptions) -> QuantizationPlan | None:
+    """Return what decides the integers of a file; of palettes nothing does but the weights themselves."""
+    if options.precision.is_float:
+        return None
+    if not needs_calibration(options):
+        return QuantizationPlan(None, 0.0, False, None, None)
+    return QuantizationPlan(
+        estimator=options.estimator,
+        equalization=options.equalization,
+        correct_biases=options.correct_biases,
+        max_drop=options.max_drop,
+        calibration=options.calibration,
+    )
 
 
 def options_for(target: Target, options: ExportOptions, *, alone: bool) -> ExportOptions:

@@ -23,14 +23,26 @@ from deploykit.graph.graph import Graph
 from deploykit.graph.optimize import PASSES as OPTIMIZING
 from deploykit.graph.passes.build_in_preprocessing import LARGEST_HALF, SMALLEST_NORMAL_HALF
 from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
-from deploykit.lowering import ExportOptions, finish, optional_passes, options_for, plan_export, rewritten
+from deploykit.lowering import (
+    ExportOptions,
+    finish,
+    needs_calibration,
+    optional_passes,
+    options_for,
+    plan_export,
+    rewritten,
+)
 from deploykit.network import LoadedNetwork
+from deploykit.quantize.calibration import CalibrationSet, calibration_set
+from deploykit.quantize.file import float_plan, quantize_file
+from deploykit.quantize.prepare import prepare
 from deploykit.recipe import Output, Recipe
 from deploykit.records import Artifact, Comparison, ExportPlan, PassReport, SkippedTarget, TensorRecord
 from deploykit.targets.base import ExportRequest, Runtime
 from deploykit.targets.table import TARGETS, part, require
 from deploykit.verify.compare import compare
 from deploykit.verify.contract import compare_output, require_scores
+from deploykit.verify.graph_inputs import graph_inputs
 from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed, read_back
@@ -126,10 +138,13 @@ class Exporter:
         options: ExportOptions,
         output_dir: Path,
         *,
+        calibration: CalibrationSet | None = None,
         verbose: bool = False,
         step: Step | None = None,
     ) -> Artifact:
         """Write one file below ``output_dir``, run it from disk, compare, and only then put it in place.
+
+        ``calibration`` are the images that the plan names, for precisions with integers.
 
         Raises:
             TargetError: the target is not installed, or cannot take the plan or the network.
@@ -142,13 +157,17 @@ class Exporter:
         for output in recipe.deployed():
             require_scores(output, gather(self.reference, output.name), plan.output_kind)
         say(f"{target}: lowering")
-        graph = finish(self.exact(plan), plan)
-        request = ExportRequest(graph, plan, recipe, describe(self.network, plan))
+        prepared = prepare(self.exact(plan), plan, recipe, calibration, say)
+        graph = finish(prepared.graph, plan)
+        request = ExportRequest(graph, float_plan(plan), recipe, describe(self.network, plan))
         with staged(output_dir / recipe.name / plan.folder()) as folder:
             path = folder / f"{recipe.name}{row.suffix}"
             say(f"{target}: converting")
             with contained(verbose):
                 on_file: tuple[PassReport, ...] = part(target, "export").write(request, path)
+            made = (
+                None if plan.precision.is_float else quantize_file(path, plan, recipe, prepared, calibration, say=say)
+            )
             say(f"{target}: running the file")
             with contained(verbose), part(target, "runtime").open_artifact(path) as runtime:
                 comparisons = compare_runtime(runtime, recipe, plan, self.samples, self.reference)
@@ -175,6 +194,7 @@ class Exporter:
                 lint=lint(graph, plan),
                 runtime=name,
                 certificate=hash_files(folder / CERTIFICATE)[0],
+                quantization=made,
             )
             write_manifest(artifact, folder)
         return replace(artifact, path=output_dir / recipe.name / plan.folder() / path.name)
@@ -240,14 +260,10 @@ def _rewriting_error(graph: Graph, recipe: Recipe, sample: Sample, reference: Ou
 
 def run_exactly(graph: Graph, recipe: Recipe, sample: Sample) -> dict[str, np.ndarray]:
     """Return the outputs of the float64 ``graph``, whose image inputs take pixels or the network's own tensors."""
-    built_in = bool(graph.report(BUILD_IN).fired)
-    images = {item.name for item in recipe.file.inputs if item.kind == "image"}
-    kinds = ["uint8" if built_in and spec.name in images else "float32" for spec in graph.inputs]
-    records = [TensorRecord(s.name, s.shape, kind, s.layout) for s, kind in zip(graph.inputs, kinds, strict=True)]
-    given = feed(sample, records, recipe)
-    values = [torch.from_numpy(given[spec.name]) for spec in graph.inputs]
-    taken = [v if spec.dtype == "uint8" else v.double() for v, spec in zip(values, graph.inputs, strict=True)]
-    return {name: value.numpy() for name, value in zip(graph.outputs, graph.run(*taken), strict=True)}
+    return {
+        name: value.numpy()
+        for name, value in zip(graph.outputs, graph.run(*graph_inputs(graph, recipe, sample)), strict=True)
+    }
 
 
 def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[Comparison]) -> None:
@@ -347,16 +363,21 @@ def export(
     output_dir: Path,
     options: ExportOptions | None = None,
     *,
+    calibration: CalibrationSet | None = None,
     verbose: bool = False,
     step: Step | None = None,
 ) -> tuple[Artifact, ...]:
     """Write and verify one file per target; the first that fails stops the rest.
 
-    Every plan is checked before anything is converted. Raises as ``Exporter.write`` does.
+    Precisions with integers are calibrated on ``calibration``, without it on synthetic portraits. Every plan is
+    checked before anything is converted. Raises as ``Exporter.write`` does.
     """
     chosen = options or ExportOptions()
     if not targets:
         raise TargetError("No target is installed.", expected=f"at least one of {', '.join(TARGETS)}")
+    if needs_calibration(chosen):
+        calibration = calibration or calibration_set(network.recipe)
+        chosen = replace(chosen, calibration=calibration.record.sha256)
     each = {target: options_for(target, chosen, alone=len(targets) == 1) for target in targets}
     for target, own in each.items():
         require(target)
@@ -364,4 +385,7 @@ def export(
     if step:
         step("capturing and simplifying the network")
     exporter = prepare_export(network, samples)
-    return tuple(exporter.write(target, own, output_dir, verbose=verbose, step=step) for target, own in each.items())
+    return tuple(
+        exporter.write(target, own, output_dir, calibration=calibration, verbose=verbose, step=step)
+        for target, own in each.items()
+    )

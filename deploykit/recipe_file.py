@@ -81,7 +81,7 @@ class ToleranceSection(Section):
 
 
 class Tolerances(Section):
-    """``float64`` judges the algebra, ``float32`` the rounded weights, ``fp32`` and ``fp16`` the exported files."""
+    """``float64`` judges the algebra, ``float32`` the rounded weights, and the others exported files."""
 
     float64: ToleranceSection = ToleranceSection(
         relative_l2=1e-12,
@@ -106,6 +106,12 @@ class Tolerances(Section):
         reason="half precision keeps 11 bits per value and the errors of all layers add up",
     )
     """An exported fp16 file."""
+    int8: ToleranceSection = ToleranceSection(
+        relative_l2=0.5,
+        mask_agreement=0.97,
+        reason="256 levels for each activation: only masks matter, and export --max-drop bounds what they lose",
+    )
+    """An exported file with integers in it, of any precision."""
 
     @field_validator("float64")
     @classmethod
@@ -116,7 +122,7 @@ class Tolerances(Section):
 
     def of(self, precision: Precision) -> Tolerance:
         """Return the bounds of an exported file of ``precision``."""
-        section: ToleranceSection = getattr(self, precision.value)
+        section: ToleranceSection = getattr(self, precision.value) if precision.is_float else self.int8
         return section.record()
 
 

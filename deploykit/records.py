@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from deploykit.vocab import ColorOrder, InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import ColorOrder, Estimator, InputKind, Layout, OutputKind, Precision, Target
 
 RECORD_VERSION = 1
 
@@ -89,6 +89,79 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The images that ranges come from; the last ``judging`` of them decided what stays in float instead.
+
+    ``sha256`` is that of names, sizes and pixels, in order.
+    """
+
+    source: str
+    images: int
+    judging: int
+    sha256: str
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """What decides how integers are chosen. ``estimator`` and ``equalization`` None: by measurement.
+
+    ``equalization`` is the exponent of the scales, 0 for none. ``max_drop`` are points of mIoU between the masks of
+    the file and those of the float network that may be lost on the judging images before a layer is left in float;
+    None leaves none. ``calibration`` is the SHA-256 of the images.
+    """
+
+    estimator: Estimator | None
+    equalization: float | None
+    correct_biases: bool
+    max_drop: float | None
+    calibration: str | None
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What keeping the activations of so many layers in float gave: points of mIoU lost, and bytes."""
+
+    kept: int
+    drop_points: float
+    weight_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """A layer whose activations stay in float, and the SNR of the outputs in dB where it alone was quantized."""
+
+    layer: str
+    alone_snr_db: float
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a file came to its integers. Bytes are those of all weights with their scales, here and in fp32.
+
+    ``processor`` names what calibrated: scales may differ in their last digits on another one. ``shared`` counts the
+    groups of activations that had to take one range together.
+    """
+
+    layers: int
+    activations: int
+    weights: int
+    weight_bytes: int
+    float_weight_bytes: int
+    processor: str
+    calibration: Calibration | None = None
+    estimator: Estimator | None = None
+    equalization: float = 0.0
+    corrected_biases: int = 0
+    kept: tuple[KeptLayer, ...] = ()
+    trades: tuple[Trade, ...] = ()
+    shared: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportPlan:
     """Everything that decides how a file is made; its hash names the artifact's folder."""
 
@@ -101,10 +174,14 @@ class ExportPlan:
     passes: tuple[str, ...]
     opset: int | None = None
     minimum_os: str | None = None
+    quantization: QuantizationPlan | None = None
 
     def digest(self) -> str:
-        """Return the SHA-256 of the plan's canonical JSON, in hexadecimal."""
-        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of the plan's canonical JSON, in hexadecimal; a float plan's says nothing of integers."""
+        body = to_json(self)
+        if self.quantization is None:
+            del body["quantization"]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     def folder(self) -> str:
         """Return the name of the artifact's folder: what a person looks for first, then the hash."""
@@ -162,6 +239,7 @@ class Artifact:
     runtime: str = ""
     certificate: FileHash | None = None
     measurements: tuple[FileHash, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def passed(self) -> bool:

@@ -45,6 +45,21 @@ class Precision(StrEnum):
 FLOAT_PRECISIONS = (Precision.FP32, Precision.FP16)
 
 
+class Estimator(StrEnum):
+    """How the range of an activation follows from what calibration images made of it."""
+
+    MIN_MAX = "min-max"
+    """From the smallest value to the largest."""
+    MOVING_AVERAGE = "moving-average"
+    """Exponential average of the smallest and the largest value of each image."""
+    PERCENTILE = "percentile"
+    """All but one in ten thousand values, at either end."""
+    ENTROPY = "entropy"
+    """The range whose integers keep the distribution: the smallest Kullback-Leibler divergence."""
+    MSE = "mse"
+    """The range with the smallest mean squared error of its integers."""
+
+
 class Layout(StrEnum):
     """The order of the axes of an image tensor."""
 

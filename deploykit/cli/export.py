@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,38 +21,35 @@ from deploykit.cli.options import (
     VerboseOption,
     parse_size,
 )
-from deploykit.errors import EXIT_FAILED
+from deploykit.cli.quantization_options import (
+    CalibrationImagesOption,
+    CalibrationOption,
+    CorrectBiasesOption,
+    EqualizeOption,
+    EstimatorOption,
+    HeldOutOption,
+    MaxDropOption,
+    Switch,
+    calibrated,
+    with_quantization,
+)
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.table import Table
-
+    from deploykit.cli.export_table import Outcome
     from deploykit.errors import DeploykitError
+    from deploykit.evaluation.records import EvaluationRun
     from deploykit.explain import Explanation
     from deploykit.lowering import ExportOptions
     from deploykit.network import LoadedNetwork
-    from deploykit.preflight.records import Preflight
+    from deploykit.quantize.calibration import CalibrationSet
     from deploykit.recipe import Recipe
     from deploykit.records import Artifact, SkippedTarget
 
 ALL = "all"
-
-
-class Switch(StrEnum):
-    """Whether something is done."""
-
-    ON = "on"
-    OFF = "off"
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    artifacts: tuple[Artifact, ...]
-    skipped: tuple[SkippedTarget, ...]
-    failed: tuple[tuple[Target, DeploykitError], ...]
-    explained: tuple[Explanation, ...] = ()
+HELD_OUT_CLIPS = 2
 
 
 def _names(given: list[str]) -> tuple[str, ...]:
@@ -118,6 +114,13 @@ def export(
         str | None, typer.Option("--variant", help="A named variant of the recipe.", show_default=False)
     ] = None,
     images: ImagesOption = None,
+    calibration: CalibrationOption = None,
+    calibration_images: CalibrationImagesOption = 32,
+    estimator: EstimatorOption = None,
+    equalize: EqualizeOption = None,
+    correct_biases: CorrectBiasesOption = Switch.ON,
+    max_drop: MaxDropOption = None,
+    held_out: HeldOutOption = 32,
     optimize: Annotated[
         Switch, typer.Option("--optimize", help="off gives the plain conversion: only what the converter needs.")
     ] = Switch.ON,
@@ -142,6 +145,7 @@ def export(
     from deploykit.api import load
     from deploykit.artifact import require_writable
     from deploykit.cli.console import progress, stderr_console
+    from deploykit.cli.export_table import show, show_dry_run
     from deploykit.images.preprocess import image_paths
     from deploykit.lowering import ExportOptions
     from deploykit.network import recipe_for
@@ -172,6 +176,9 @@ def export(
         parsed = parse_size(size)
         if variant is not None:
             chosen, options, named = _apply_variant(chosen, variant, options, (precision, input_kind, output_kind))
+        options = with_quantization(
+            options, estimator=estimator, equalize=equalize, correct_biases=correct_biases, max_drop=max_drop
+        )
         if parsed is not None:
             chosen = chosen.with_size(*parsed)
         asked, skipped = _targets(target, named)
@@ -181,16 +188,18 @@ def export(
 
             looked = preflight(network, asked, options, skipped=skipped, step=say)
         else:
-            done = _write(network, asked, options, output_dir, photos=photos, verbose=verbose, explain=explain, say=say)
+            options, images_of_ranges = calibrated(network.recipe, options, calibration, calibration_images, say)
+            job = _Job(network, options, output_dir, photos, images_of_ranges, held_out, verbose, explain)
+            done = _write(job, asked, say)
     for note in network.notes:
         stderr_console().print(f"note: {note}", markup=False)
     if dry_run:
-        _show_dry_run(looked, as_json)
+        show_dry_run(looked, as_json)
         return
     if verbose:
         for _, error in done.failed:
             traceback.print_exception(error)
-    _show(replace(done, skipped=skipped), as_json)
+    show(replace(done, skipped=skipped), as_json)
 
 
 def _apply_variant(
@@ -243,128 +252,69 @@ def _targets(asked: list[str] | None, named: Sequence[Target]) -> tuple[tuple[Ta
     return tuple(t for t in ready if t in named), tuple(one for one in skipped if one.target in named)
 
 
-def _write(
-    network: LoadedNetwork,
-    targets: Sequence[Target],
-    options: ExportOptions,
-    output_dir: Path,
-    *,
-    photos: Sequence[Path],
-    verbose: bool,
-    explain: bool,
-    say: Callable[[str], None],
-) -> _Outcome:
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every target."""
+
+    network: LoadedNetwork
+    options: ExportOptions
+    output_dir: Path
+    photos: Sequence[Path]
+    calibration: CalibrationSet | None
+    held_out: int
+    verbose: bool
+    explain: bool
+
+
+def _write(job: _Job, targets: Sequence[Target], say: Callable[[str], None]) -> Outcome:
     """Write every target; one that fails does not keep the others from being made."""
+    from deploykit.cli.export_table import Outcome
     from deploykit.errors import DeploykitError
     from deploykit.explain import explain as explained_by
     from deploykit.lowering import on_files, options_for, plan_export
     from deploykit.pipeline import prepare_export
+    from deploykit.provenance.measurements import keep_measurements
     from deploykit.verify.samples import draw_samples
 
-    plans = {target: options_for(target, options, alone=len(targets) == 1) for target in targets}
+    recipe = job.network.recipe
+    plans = {target: options_for(target, job.options, alone=len(targets) == 1) for target in targets}
     for target, chosen in plans.items():
-        plan_export(network.recipe, target, chosen)
+        plan_export(recipe, target, chosen)
     say("capturing and simplifying the network")
-    exporter = prepare_export(network, draw_samples(network.recipe, photos))
+    exporter = prepare_export(job.network, draw_samples(recipe, job.photos))
     artifacts: list[Artifact] = []
     failed: list[tuple[Target, DeploykitError]] = []
     explained: list[Explanation] = []
     for target, chosen in plans.items():
         try:
-            artifact = exporter.write(target, chosen, output_dir, verbose=verbose, step=say)
+            artifact = exporter.write(
+                target, chosen, job.output_dir, calibration=job.calibration, verbose=job.verbose, step=say
+            )
             artifacts.append(artifact)
-            if explain:
+            if job.explain:
                 say(f"{target}: explaining its passes")
                 on_file = tuple(one for one in artifact.passes if one.name in on_files(target))
-                explained.append(explained_by(exporter.training, network.recipe, artifact.plan, on_file))
+                explained.append(explained_by(exporter.training, recipe, artifact.plan, on_file))
         except DeploykitError as error:
             failed.append((target, error))
-    return _Outcome(tuple(artifacts), (), tuple(failed), tuple(explained))
+    run = _evaluation(job, artifacts, say)
+    kept = {} if run is None else {one.path: one for one in keep_measurements(artifacts, run)}
+    evaluated = tuple(kept.get(one.path, one) for one in artifacts)
+    return Outcome(evaluated, (), tuple(failed), tuple(explained), run)
 
 
-def _show_dry_run(found: Preflight, as_json: bool) -> None:
-    """Print what a dry run found; exit code 1 where a target will refuse the network."""
-    from deploykit.cli.console import print_json, stderr_console, stdout_console
-    from deploykit.cli.preflight_tables import tables
-    from deploykit.records import to_json, versioned
+def _evaluation(job: _Job, artifacts: Sequence[Artifact], say: Callable[[str], None]) -> EvaluationRun | None:
+    """Return the evaluation on held-out portraits of the network and of those ``artifacts`` that hold integers."""
+    from deploykit.errors import RecipeError
+    from deploykit.evaluation.evaluate import Options, evaluate
 
-    if as_json:
-        print_json(versioned("preflight", {**to_json(found), "passed": found.passed}))
-    else:
-        for one in tables(found):
-            stdout_console().print(one, markup=False)
-    for target in found.targets:
-        for note in target.notes:
-            stderr_console().print(f"note: {target.target}: {note}", markup=False)
-    if not found.passed:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _show(outcome: _Outcome, as_json: bool) -> None:
-    """Print the result; where a target failed, its error goes to stderr and decides the exit code."""
-    from deploykit.cli.console import print_json, stderr_console, stdout_console
-    from deploykit.records import to_json, versioned
-
-    if as_json:
-        body = {
-            "artifacts": [{**to_json(one), "path": one.path.as_posix()} for one in outcome.artifacts],
-            "skipped": to_json(outcome.skipped),
-            "failed": [{"target": target.value, "error": error.render()} for target, error in outcome.failed],
-            "explained": to_json(outcome.explained),
-        }
-        print_json(versioned("export", body))
-    else:
-        results = stdout_console()
-        if outcome.artifacts:
-            results.print(_table(outcome))
-        for one in outcome.artifacts:
-            results.print(one.path.as_posix(), markup=False, soft_wrap=True)
-        if outcome.explained:
-            from deploykit.cli.explain_table import tables
-
-            for table in tables(outcome.explained):
-                results.print(table)
-    console = stderr_console()
-    for one in outcome.artifacts:
-        for note in one.lint:
-            console.print(f"note: {one.plan.target}: {note}", markup=False)
-    for target, error in outcome.failed:
-        console.print(f"deploykit: error: {target}: {error}", markup=False)
-    if outcome.failed:
-        raise typer.Exit(min(error.exit_code for _, error in outcome.failed))
-
-
-def _table(outcome: _Outcome) -> Table:
-    from rich.table import Table
-
-    recipes = {one.recipe for one in outcome.artifacts}
-    table = Table(
-        title=f"Exported files of {', '.join(recipes)}" if recipes else "No file was exported", title_justify="left"
-    )
-    for name in ("target", "precision"):
-        table.add_column(name)
-    for name in ("size", "max abs error", "SNR dB", "masks equal", "wrong pixels"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    table.add_column("checked on", overflow="fold")
-    for one in outcome.artifacts:
-        for comparison in one.comparisons:
-            agreement = "-" if comparison.mask_agreement is None else f"{comparison.mask_agreement:.3%}"
-            # Of masks the classes are compared: one changed pixel would be an error of 1.
-            of_values = one.plan.output_kind is not OutputKind.MASK
-            table.add_row(
-                one.plan.target.value,
-                one.plan.precision.value,
-                f"{one.size_bytes / 1000:.0f} kB",
-                f"{comparison.max_abs_error:.2e}" if of_values else "-",
-                f"{comparison.snr_db:.1f}" if of_values else "-",
-                agreement,
-                "-" if comparison.wrong_pixels is None else str(comparison.wrong_pixels),
-                "pass" if comparison.passed else "FAIL",
-                one.runtime,
-            )
-    for skip in outcome.skipped:
-        table.add_row(skip.target.value, *["-"] * 6, "skipped", skip.reason)
-    for target, error in outcome.failed:
-        table.add_row(target.value, *["-"] * 6, "FAIL", error.message)
-    return table
+    quantized = [one for one in artifacts if one.quantization is not None]
+    if not quantized or not job.held_out:
+        return None
+    try:
+        return evaluate(
+            job.network, *quantized, options=Options(samples=job.held_out, clips=HELD_OUT_CLIPS), report=say
+        )
+    except RecipeError:
+        # No network of photos and masks: nothing to hold against portraits.
+        return None

@@ -26,15 +26,15 @@ class ValueMap:
     shift: Tensor | None = None
 
     def old(self, new: Tensor) -> Tensor:
-        """Return the captured value (N, C, H, W) for ``new``; channels that were removed are NaN."""
-        value = new
+        """Return the captured value (N, C, H, W) or (N, C) for ``new``; channels that were removed are NaN."""
+        value, along = new, (-1, *(1 for _ in new.shape[2:]))
         if self.order is not None:
             value = new[:, self.order.clamp_min(0)]
             value = value.clone()
             value[:, self.order < 0] = torch.nan
         if self.scale is not None:
-            value = value * self.scale[:, None, None]
-        return value if self.shift is None else value + self.shift[:, None, None]
+            value = value * self.scale.reshape(along)
+        return value if self.shift is None else value + self.shift.reshape(along)
 
 
 def value_map(node: fx.Node) -> ValueMap:

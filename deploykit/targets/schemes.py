@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deploykit.errors import TargetError
+from deploykit.targets.table import TARGETS
 from deploykit.vocab import Precision, Target
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a precision means in the files of one target; ``needs_os`` is the oldest system that takes it."""
+    """What a precision means in the files of one target; ``minimum_os`` is the oldest system that takes it."""
 
     meaning: str
-    needs_os: str | None = None
+    minimum_os: str | None = None
 
 
 @dataclass(frozen=True)
@@ -21,3 +23,82 @@ class Impossible:
 
     reason: str
     nearest: Precision
+
+
+_FLOAT = Scheme("float32 weights and arithmetic")
+_HALF = Scheme("float16 weights and arithmetic, float32 inputs and outputs")
+_SIXTEEN = "16-bit integers as activations"
+
+SCHEMES: dict[Target, dict[Precision, Scheme | Impossible]] = {
+    Target.ONNX: {
+        Precision.FP32: _FLOAT,
+        Precision.FP16: _HALF,
+        Precision.INT8: Scheme("QuantizeLinear and DequantizeLinear around layers: uint8 activations, int8 weights"),
+        Precision.W8A16: Impossible(f"ONNX Runtime's CPU kernels take no {_SIXTEEN}", Precision.INT8),
+        Precision.INT8_WEIGHTS: Scheme("int8 weights behind DequantizeLinear, float32 arithmetic"),
+        Precision.PALETTE6: Impossible("ONNX has no operator for palettes", Precision.INT8_WEIGHTS),
+        Precision.PALETTE4: Impossible("ONNX has no operator for palettes", Precision.INT8_WEIGHTS),
+    },
+    Target.COREML: {
+        Precision.FP32: _FLOAT,
+        Precision.FP16: _HALF,
+        Precision.INT8: Scheme("quantize and dequantize around layers, int8 weights", "iOS17"),
+        Precision.W8A16: Impossible(f"Core ML has no {_SIXTEEN}", Precision.INT8_WEIGHTS),
+        Precision.INT8_WEIGHTS: Scheme("int8 weights, arithmetic of the float program", "iOS16"),
+        Precision.PALETTE6: Scheme("6-bit palettes of weights", "iOS16"),
+        Precision.PALETTE4: Scheme("4-bit palettes of weights", "iOS16"),
+    },
+    Target.TFLITE: {
+        Precision.FP32: _FLOAT,
+        Precision.FP16: Scheme("float16 weights; delegates compute in what they have, the CPU in float32"),
+        Precision.INT8: Scheme("full integer: int8 activations and weights, float32 inputs and outputs"),
+        Precision.W8A16: Scheme("full integer: int16 activations, int8 weights, float32 inputs and outputs"),
+        Precision.INT8_WEIGHTS: Scheme("int8 weights, float32 arithmetic"),
+        Precision.PALETTE6: Impossible("TFLite has no palettes", Precision.INT8_WEIGHTS),
+        Precision.PALETTE4: Impossible("TFLite has no palettes", Precision.INT8_WEIGHTS),
+    },
+    Target.COREAI: {
+        Precision.FP32: _FLOAT,
+        Precision.FP16: _HALF,
+    },
+}
+_NOT_YET = Impossible("deploykit writes no integers into Core AI assets", Precision.FP16)
+
+
+def scheme(target: Target, precision: Precision) -> Scheme | Impossible:
+    """Return what ``precision`` means in files of ``target``, or why it has none."""
+    return SCHEMES[target].get(precision, _NOT_YET)
+
+
+def precisions_of(target: Target) -> tuple[Precision, ...]:
+    """Return the precisions that files of ``target`` can have."""
+    return tuple(one for one in Precision if isinstance(scheme(target, one), Scheme))
+
+
+def default_minimum_os(target: Target, precision: Precision) -> str | None:
+    """Return the oldest system that takes files of ``precision``; None where the target has no such thing."""
+    known = scheme(target, precision)
+    own = known.minimum_os if isinstance(known, Scheme) else None
+    return own or TARGETS[target].default_minimum_os
+
+
+def check_scheme(target: Target, precision: Precision, minimum_os: str | None) -> None:
+    """Raise TargetError where files of ``target`` cannot have ``precision``, or not for systems as old as asked."""
+    known = scheme(target, precision)
+    if isinstance(known, Impossible):
+        raise TargetError(
+            f"The target {target} has no {precision} files.",
+            where="--precision",
+            found=f"{precision}: {known.reason}",
+            expected=", ".join(precisions_of(target)),
+            next_step=f"the nearest: --precision {known.nearest}",
+        )
+    systems = TARGETS[target].minimum_os
+    if known.minimum_os and minimum_os in systems and systems.index(minimum_os) < systems.index(known.minimum_os):
+        raise TargetError(
+            f"{precision} files need a newer system.",
+            where="--minimum-os",
+            found=str(minimum_os),
+            expected=f"{known.minimum_os} or newer",
+            next_step=f"--minimum-os {known.minimum_os}, or another precision",
+        )

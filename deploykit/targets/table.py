@@ -11,7 +11,7 @@ from types import ModuleType
 
 from deploykit.errors import TargetError
 from deploykit.records import ExportPlan
-from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
+from deploykit.vocab import InputKind, Layout, OutputKind, Target
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class TargetRow:
     extra: str
     runtime: str
     layouts: tuple[Layout, ...]
-    precisions: tuple[Precision, ...] = tuple(Precision)
     input_kinds: tuple[InputKind, ...] = tuple(InputKind)
     output_kinds: tuple[OutputKind, ...] = tuple(OutputKind)
     opsets: tuple[int, ...] = ()
@@ -110,7 +109,6 @@ def check_plan(plan: ExportPlan) -> None:
     row = TARGETS[plan.target]
     choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
         ("--layout", plan.layout, row.layouts),
-        ("--precision", plan.precision, row.precisions),
         ("--input-kind", plan.input_kind, row.input_kinds),
         ("--output-kind", plan.output_kind, row.output_kinds),
         ("--opset", plan.opset, (*row.opsets, *(() if row.opsets else (None,)))),

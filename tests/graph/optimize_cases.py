@@ -59,7 +59,8 @@ def wrong_records(captured: Graph, after: Graph, x: Tensor) -> list[str]:
         if old.shape != expected.shape:
             wrong.append(f"{node.name} for {name}: shape {tuple(old.shape)} for {tuple(expected.shape)}")
             continue
-        factor = torch.ones(()) if known.scale is None else known.scale.abs()[:, None, None]
+        along = (-1, *(1 for _ in value.shape[2:]))
+        factor = torch.ones(()) if known.scale is None else known.scale.abs().reshape(along)
         bound = BOUND * 10 * (expected.abs().max() + factor * (1 + value.abs().max()))
         gone = old.isnan()
         if not bool(((old - expected).abs() <= bound)[~gone].all()) or (known.order is None and bool(gone.any())):

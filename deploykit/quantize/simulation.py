@@ -1,0 +1,179 @@
+"""The lowered graph with integers in it, in PyTorch: what each way to quantize costs, before any file is written.
+
+Weights are rounded per output channel to 8 bits, activations to the 256 levels of their range. It serves to choose
+(how strongly channels are equalized, which estimator, which layers to try in float first); what a file costs is
+measured on the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from deploykit.graph.capture import cast_graph
+from deploykit.graph.graph import Graph, aten, constant, is_call, sources
+from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED
+from deploykit.graph.passes.correct_biases import rounded_to_8_bits
+from deploykit.quantize.estimators import LEVELS, Seen, estimate, see
+from deploykit.targets.base import Array
+from deploykit.targets.quantized import Range
+from deploykit.vocab import Estimator
+
+LAYERS = (*CONVOLUTIONS, *TRANSPOSED, aten.linear.default)
+BEFORE = "(input)"
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What values were on calibration images, by node name: largest magnitude and mean of each channel, (C,)."""
+
+    largest: dict[str, Tensor]
+    means: dict[str, Tensor]
+
+
+class Simulation:
+    """A float32 copy of a graph, run with or without integers.
+
+    ``everything`` quantizes each value, as full-integer runtimes do; else only what layers read and give.
+    """
+
+    def __init__(self, graph: Graph, *, everything: bool = False) -> None:
+        self.module = cast_graph(graph, torch.float32).module
+        self.everything = everything
+        self.layer_of: dict[str, str] = {}
+        self._rounded: dict[str, Tensor] = {}
+        for node in self.module.graph.nodes:
+            if node.op != "call_function":
+                continue
+            if is_call(node, *LAYERS):
+                self.layer_of[node.name] = ", ".join(sources(node)) if len(sources(node)) == 1 else sources(node)[-1]
+                weight = constant(self.module, node.args[1])
+                if weight is not None:
+                    by_column = is_call(node, *TRANSPOSED)
+                    self._rounded[node.name] = rounded_to_8_bits(weight, by_column=by_column)
+            else:
+                before = [self.layer_of[one.name] for one in node.all_input_nodes if one.name in self.layer_of]
+                self.layer_of[node.name] = before[0] if before else BEFORE
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers, in order: modules with weights, each with what follows it up to the next."""
+        return tuple(dict.fromkeys(self.layer_of.values()))
+
+    def values(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return every floating-point value of one run, by node name, inputs of the graph among them."""
+        watch = _Watch(self.module)
+        with torch.no_grad():
+            watch.run(*inputs)
+        return watch.values
+
+    def channels(self, images: Sequence[Sequence[Tensor]]) -> Channels:
+        """Return the largest magnitude and the mean of each channel over ``images``."""
+        largest: dict[str, Tensor] = {}
+        means: dict[str, Tensor] = {}
+        for inputs in images:
+            for name, value in self.values(inputs).items():
+                if value.dim() not in (2, 4):
+                    continue
+                axes = [axis for axis in range(value.dim()) if axis != 1]
+                highest, mean = value.abs().amax(axes).double(), value.double().mean(axes) / len(images)
+                largest[name] = torch.maximum(largest[name], highest) if name in largest else highest
+                means[name] = means[name] + mean if name in means else mean
+        return Channels(largest, means)
+
+    def read_by_layers(self) -> frozenset[str]:
+        """Return the names of the values that layers read or give."""
+        found: set[str] = set()
+        for node in self.module.graph.nodes:
+            if is_call(node, *LAYERS):
+                found |= {node.name, node.args[0].name}
+        return frozenset(found)
+
+    def seen(self, images: Sequence[Sequence[Tensor]]) -> dict[str, Seen]:
+        """Return what each value that may be quantized was on ``images``."""
+        names = None if self.everything else self.read_by_layers()
+
+        def runs() -> Iterator[Mapping[str, Array]]:
+            for inputs in images:
+                yield {k: v.numpy() for k, v in self.values(inputs).items() if names is None or k in names}
+
+        return see(runs)
+
+    def outputs(
+        self, inputs: Sequence[Tensor], ranges: Mapping[str, Range], layers: Collection[str]
+    ) -> tuple[np.ndarray, ...]:
+        """Return the outputs for ``inputs`` with ``layers`` in integers of ``ranges``."""
+        quantizing = _Quantizing(self, ranges, frozenset(layers))
+        with torch.no_grad():
+            result = quantizing.run(*inputs)
+        return tuple(one.numpy() for one in result)
+
+    def snr_db(
+        self,
+        images: Sequence[Sequence[Tensor]],
+        ranges: Mapping[str, Range],
+        layers: Collection[str] | None = None,
+        expected: Sequence[Sequence[np.ndarray]] | None = None,
+    ) -> float:
+        """Return the mean SNR in dB, over images and outputs, of ``layers`` (all) in integers against none."""
+        chosen = self.layers if layers is None else layers
+        wanted = [self.outputs(inputs, {}, ()) for inputs in images] if expected is None else expected
+        found = []
+        for inputs, references in zip(images, wanted, strict=True):
+            for value, reference in zip(self.outputs(inputs, ranges, chosen), references, strict=True):
+                error = float(((value.astype(np.float64) - reference) ** 2).sum())
+                signal = float((reference.astype(np.float64) ** 2).sum())
+                found.append(10 * np.log10(max(signal, 1e-30) / max(error, 1e-30)))
+        return float(np.mean(found))
+
+
+def ranges_of(seen: Mapping[str, Seen], estimator: Estimator) -> dict[str, Range]:
+    """Return the range of each activation; of one that was not finite none."""
+    finite = {k: v for k, v in seen.items() if np.isfinite(v.lowest).all() and np.isfinite(v.highest).all()}
+    return {name: estimate(one, estimator) for name, one in finite.items()}
+
+
+class _Watch(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        value = super().run_node(n)
+        if n.op in ("call_function", "placeholder") and isinstance(value, Tensor) and value.is_floating_point():
+            self.values[n.name] = value
+        return value
+
+
+class _Quantizing(fx.Interpreter):
+    def __init__(self, simulation: Simulation, ranges: Mapping[str, Range], layers: frozenset[str]) -> None:
+        super().__init__(simulation.module)
+        self._simulation, self._ranges, self._layers = simulation, ranges, layers
+
+    def run_node(self, n: fx.Node) -> object:
+        simulation = self._simulation
+        if n.op != "call_function" or simulation.layer_of[n.name] not in self._layers:
+            return super().run_node(n)
+        if is_call(n, *LAYERS):
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            weight = simulation._rounded.get(n.name, args[1])
+            given = self._level(args[0], n.args[0])
+            assert callable(n.target)
+            return self._level(n.target(given, weight, *args[2:], **kwargs), n)
+        value = super().run_node(n)
+        return self._level(value, n) if simulation.everything else value
+
+    def _level(self, value: object, node: object) -> object:
+        """Return ``value`` on the levels of the range of ``node``."""
+        known = self._ranges.get(node.name) if isinstance(node, fx.Node) else None
+        if known is None or not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        scale = (known.highest - known.lowest) / (LEVELS - 1)
+        if scale <= 0:
+            return value
+        zero = round(-known.lowest / scale)
+        return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, LEVELS - 1)
