@@ -21,7 +21,7 @@ CheckpointKeyOption = Annotated[
 ]
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", help="A folder of photos to compare on as well.", show_default=False),
+    typer.Option("--images", help="A photo, or a folder of photos, to compare on as well.", show_default=False),
 ]
 OutputDirOption = Annotated[
     Path, typer.Option("--output-dir", "-o", help="Where artifacts go, one folder for each plan.")

@@ -82,18 +82,24 @@ def _undecodable(content: bytes) -> str:
     return f"{len(content)} bytes that begin as {kind} and are cut off or damaged"
 
 
-def image_paths(folder: Path) -> tuple[Path, ...]:
-    """Return the image files of ``folder`` in order of name; a folder without any is an error."""
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise ImageError("The folder of images cannot be read.", where=str(folder), found=found, expected="a folder")
-    paths = tuple(p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not paths:
+def image_paths(place: Path) -> tuple[Path, ...]:
+    """Return the image files of the folder ``place`` in order of name, or ``place`` itself if it is an image file.
+
+    Raises ImageError where there is none.
+    """
+    endings = "files ending in " + ", ".join(sorted(IMAGE_SUFFIXES))
+    if place.is_file() and place.suffix.lower() in IMAGE_SUFFIXES:
+        return (place,)
+    if not place.is_dir():
         raise ImageError(
-            "The folder holds no images.",
-            where=str(folder),
-            expected="files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
+            "The images cannot be read.",
+            where=str(place),
+            found="a file of another kind" if place.exists() else "nothing",
+            expected=f"an image, or a folder of {endings}",
         )
+    paths = tuple(p for p in sorted(place.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not paths:
+        raise ImageError("The folder holds no images.", where=str(place), expected=endings)
     return paths
 
 

@@ -42,14 +42,14 @@ class Preprocessing:
 
 def recipe_preprocessing(spec: Input, *, resizes: bool) -> Preprocessing:
     """Return the recipe's own; with ``resizes``, the picture comes at another size than the network's."""
-    mean, scale = _channels(spec)
-    return Preprocessing("as the recipe says", _geometry(spec, resizes), False, lambda x: (x - mean) * scale)
+    mean, scale = channels_of(spec)
+    return Preprocessing("as the recipe says", geometry_of(spec, resizes), False, lambda x: (x - mean) * scale)
 
 
 def hypotheses(spec: Input, *, resizes: bool) -> tuple[tuple[Preprocessing, ...], tuple[Preprocessing, ...]]:
     """Return every other preprocessing that is tested: with a single mistake, and with swapped channels beside it."""
-    mean, scale = _channels(spec)
-    right = _geometry(spec, resizes)
+    mean, scale = channels_of(spec)
+    right = geometry_of(spec, resizes)
     placements = {**(other_resizes(spec) if resizes else {}), **_after(right, other_placements())}
     normalisations = _normalisations(spec)
 
@@ -65,7 +65,27 @@ def hypotheses(spec: Input, *, resizes: bool) -> tuple[tuple[Preprocessing, ...]
     return single, double
 
 
-def _geometry(spec: Input, resizes: bool) -> Geometry:
+def measured(
+    spec: Input, mean: Channels | None, scale: Channels | None, *, swapped: bool, resizes: bool
+) -> Preprocessing:
+    """Return the recipe's preprocessing with another mean, scale or both, named with the values found."""
+    own_mean, own_scale = channels_of(spec)
+    found = [
+        f"the {word} is {_listed(value)} instead of {_listed(own)}"
+        for word, value, own in (("mean", mean, own_mean), ("scale", scale, own_scale))
+        if value is not None
+    ]
+    name = ", and ".join([_SWAPPED] * swapped + found)
+    used_mean, used_scale = own_mean if mean is None else mean, own_scale if scale is None else scale
+    return Preprocessing(name, geometry_of(spec, resizes), swapped, lambda x: (x - used_mean) * used_scale)
+
+
+def _listed(values: Channels) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def geometry_of(spec: Input, resizes: bool) -> Geometry:
+    """Return how a picture comes to the network's size: by the recipe's rule, or not at all."""
     return (lambda x: fitted(x, spec)) if resizes else (lambda x: x)
 
 
@@ -76,14 +96,15 @@ def _after(first: Geometry, then: dict[str, Geometry]) -> dict[str, Geometry]:
     return {name: composed(second) for name, second in then.items()}
 
 
-def _channels(spec: Input) -> tuple[Channels, Channels]:
+def channels_of(spec: Input) -> tuple[Channels, Channels]:
+    """Return the recipe's mean and scale, one value a channel, in the network's order of channels."""
     mean = np.broadcast_to(np.asarray(spec.mean, np.float64), 3)
     return mean, np.broadcast_to(np.asarray(spec.scale, np.float64), 3)
 
 
 def _normalisations(spec: Input) -> dict[str, Normalise]:
     """Return the rules for values that differ from ``(x - mean) * scale``, by name."""
-    mean, scale = _channels(spec)
+    mean, scale = channels_of(spec)
     order = -1 if spec.color_order is ColorOrder.BGR else 1
     imagenet_mean = FULL * np.array(IMAGENET_MEAN)[::order]
     imagenet_scale = 1 / (FULL * np.array(IMAGENET_STD)[::order])

@@ -2,7 +2,7 @@
 
 A file that takes pixels is run on probe images, and so is the reference after the recipe's preprocessing. Where the
 outputs differ, the reference is run after every preprocessing that might have been built in by mistake; the one whose
-outputs are those of the file is named.
+outputs are those of the file is named. Where none is, a mean and a scale are fitted to the file's own outputs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from deploykit.images.preprocess import Pixels
 from deploykit.recipe import Input
 from deploykit.records import Tolerance
+from deploykit.verification.fitting import Values, fitted
 from deploykit.verification.hypotheses import Preprocessing, hypotheses, recipe_preprocessing
-from deploykit.verification.probe_images import probe_images
+from deploykit.verification.probe_images import plain_colors, probe_images
 from deploykit.verification.records import Hypothesis, Probe, ProbeVerdict
 from deploykit.verify.samples import Sample
 from deploykit.vocab import ColorOrder
 
-Values = Mapping[str, NDArray[np.floating]]
 RunFile = Callable[[Sample], Values]
 RunReference = Callable[[Sample], Values]
 Say = Callable[[str], None]
@@ -91,7 +91,8 @@ def probe(case: ProbeCase, say: Say = lambda message: None) -> Probe:
     if not better:
         return Probe(
             ProbeVerdict.UNEXPLAINED,
-            f"the outputs differ on probe images, and none of {tried} other preprocessings gives them",
+            f"the outputs differ on probe images, and none of {tried} other preprocessings "
+            "gives them, nor any mean and scale",
             tuple(images),
             difference,
             limit,
@@ -132,7 +133,24 @@ def _explanations(
         if explained:
             # One mistake is likelier than two that give the same.
             break
+    if not explained:
+        say("the outputs differ: measuring the mean and the scale")
+        explained = _measured(case, images, found, limit)
     return len(seen) - 1, explained
+
+
+def _measured(
+    case: ProbeCase, images: Mapping[str, Pixels], found: Mapping[str, Values], limit: float
+) -> list[Hypothesis]:
+    """Return the simplest of the wrong means and scales that the file's outputs lead to."""
+    pictures = [next(iter(images.values())), *plain_colors(*case.size).values()]
+    given = [case.found(picture) for picture in pictures]
+    for swapped in (False, True):
+        for one in fitted(case.spec, pictures, given, case.expected, resizes=case.resizes, swapped=swapped):
+            distance = _distance(found.values(), [case.expected(image, one) for image in images.values()])
+            if distance <= limit:
+                return [Hypothesis(one.name, distance)]
+    return []
 
 
 def _tensors(one: Preprocessing, images: Mapping[str, Pixels], spec: Input) -> NDArray[np.float32]:

@@ -110,6 +110,7 @@ def verify(
         )
     if other is not None:
         _require_one_kind(file, other)
+    _require_its_input_kind(file, chosen.input_kind)
     say("loading the reference")
     used = choose_recipe(file, other, recipe, against_weights or weights, checkpoint_key)
     precision, source = precision_of(file, chosen.precision)
@@ -158,6 +159,19 @@ def _require_one_kind(file: ExportedFile, other: ExportedFile) -> None:
         found=f"{other.artifact.plan.output_kind} in {other.path}",
         expected=f"{file.artifact.plan.output_kind}, as in {file.path}",
         next_step="compare each with its checkpoint: leave --against out",
+    )
+
+
+def _require_its_input_kind(file: ExportedFile, stated: InputKind | None) -> None:
+    """Raise UsageError where ``stated`` is not what the manifest says of the file's images."""
+    if stated is None or file.artifact is None or file.artifact.plan.input_kind is stated:
+        return
+    raise UsageError(
+        "The file takes something else.",
+        where="--input-kind",
+        found=stated.value,
+        expected=f"{file.artifact.plan.input_kind}, as its manifest says",
+        next_step="leave --input-kind out: it is for files without a manifest",
     )
 
 

@@ -266,6 +266,15 @@ def test_the_images_of_a_folder_come_in_order_of_name(tmp_path):
     assert [path.name for path in image_paths(tmp_path)] == ["a.jpg", "b.PNG", "c.tiff"]
 
 
+def test_one_image_is_its_own_list(tmp_path):
+    (photo := tmp_path / "a.JPG").touch()
+    (tmp_path / "b.png").touch()
+    assert image_paths(photo) == (photo,)
+    (notes := tmp_path / "notes.txt").touch()
+    with pytest.raises(ImageError, match="a file of another kind"):
+        image_paths(notes)
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(ImageError, match="holds no images"):
         image_paths(tmp_path)

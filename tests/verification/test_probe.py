@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import numpy as np
 import pytest
-from verification_cases import bare
+from verification_cases import bare, replace_weight, weight_of
 
 from deploykit.lowering import ExportOptions
 from deploykit.pipeline import Exporter
@@ -59,11 +60,24 @@ CELLS = [
 ]
 
 
+# Mistakes that nobody has a name for: what is changed, and what is said.
+ARBITRARY = {
+    "the mean is 95, 130, 118 instead of 104, 117, 123": {"mean": (95.0, 130.0, 118.0)},
+    "the scale is 0.021, 0.0165, 0.0189 instead of 0.017, 0.0195, 0.0221": {"scale": (0.021, 0.0165, 0.0189)},
+    "the mean is 80, 130, 99 instead of 104, 117, 123, and the scale is 0.011, 0.0205, 0.0199 instead of 0.017, "
+    "0.0195, 0.0221": {"mean": (80.0, 130.0, 99.0), "scale": (0.011, 0.0205, 0.0199)},
+    "the channels are swapped (RGB and BGR), and the mean is 95, 130, 118 instead of 104, 117, 123": {
+        "mean": (95.0, 130.0, 118.0),
+        "flipped": True,
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def exporter(case):
     @cache
     def of(name: str) -> Exporter:
-        return case().mistaken(**MISTAKES[name]) if name else case().exporter
+        return case().mistaken(**{**MISTAKES, **ARBITRARY}[name]) if name else case().exporter
 
     return of
 
@@ -80,6 +94,39 @@ def test_the_mistake_is_named(exporter, case, tmp_path, target, name):
     assert [each.name for each in one.probe.explanations] == [name]
     assert not one.passed
     assert f"preprocessing: the file behaves as if {name}" in one.findings
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"[0-9.]+", "#", text)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"[0-9]+\.?[0-9]*", text)]
+
+
+@pytest.mark.parametrize("target", [pytest.param(one, marks=() if one is Target.ONNX else FULL) for one in Target])
+@pytest.mark.parametrize("name", [pytest.param(one, id=str(index)) for index, one in enumerate(ARBITRARY)])
+def test_a_mean_and_a_scale_that_nobody_has_a_name_for_are_measured(exporter, case, tmp_path, target, name):
+    one = verified(exporter(name), case, target, tmp_path)
+    assert one.probe.verdict is ProbeVerdict.EXPLAINED, one.probe
+    (found,) = one.probe.explanations
+    assert without_numbers(found.name) == without_numbers(name)
+    assert numbers(found.name) == pytest.approx(numbers(name), rel=1e-3)
+    assert found.relative_l2 <= one.probe.limit
+    assert not one.passed
+
+
+@pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.TFLITE, marks=FULL)])
+def test_a_wrong_weight_is_no_wrong_mean(exporter, case, tmp_path, target):
+    path = bare(exporter("").write(target, IMAGE, tmp_path / "made"), tmp_path / "bare")
+    weight = weight_of(case(), "last")
+    changed = weight.copy()
+    changed[1, 5] += 0.3
+    replace_weight(path, weight, changed)
+    one = verify(path, recipe=case().recipe_path)
+    assert one.probe.verdict is ProbeVerdict.UNEXPLAINED, one.probe
+    assert "nor any mean and scale" in one.probe.detail
+    assert not one.passed
 
 
 @pytest.mark.parametrize("target", [pytest.param(one, marks=() if one is Target.ONNX else FULL) for one in Target])

@@ -16,10 +16,11 @@ from deploykit import verify_artifact
 from deploykit.artifact import MANIFEST
 from deploykit.cli.verify_tables import of_verification
 from deploykit.errors import ArtifactError, CheckpointError, UsageError, VerificationError
+from deploykit.lowering import ExportOptions
 from deploykit.network import build_network
 from deploykit.report.picture import write_image
 from deploykit.verification import Choices
-from deploykit.vocab import Target
+from deploykit.vocab import InputKind, Target
 
 FULL = pytest.mark.full
 EVERY = pytest.mark.parametrize("target", [*SUFFIXES, pytest.param(Target.COREAI, marks=FULL)])
@@ -231,6 +232,18 @@ def test_a_damaged_manifest_is_not_passed_over(case, exported, tmp_path):
     assert one.passed
     assert one.manifest is None
     assert one.precision_source == "most of its weights are float32"
+
+
+@pytest.mark.parametrize("stated", InputKind)
+def test_an_input_kind_that_the_manifest_denies_is_refused(case, exported, tmp_path, stated):
+    path = exported(Target.ONNX).path
+    if stated is InputKind.TENSOR:
+        path = case().write(Target.ONNX, tmp_path, ExportOptions(input_kind=InputKind.IMAGE)).path
+    with pytest.raises(UsageError, match="takes something else") as caught:
+        verify(case(), path, choices=Choices(input_kind=stated))
+    assert "as its manifest says" in caught.value.expected
+    (own,) = (kind for kind in InputKind if kind is not stated)
+    assert verify(case(), path, choices=Choices(input_kind=own)).passed
 
 
 def test_layers_are_looked_at_where_the_file_is_worst(case, exported, tmp_path):
