@@ -21,7 +21,8 @@ Values: TypeAlias = Mapping[str, NDArray[np.floating]]
 
 # A step of a thousandth of the recipe's range is far above the rounding of float32, and small beside a mistake.
 _STEP = 1e-3
-_ITERATIONS = 20
+# Each iteration runs the network seven times on every image.
+_ITERATIONS, _CONVERGED = 20, 1e-6
 # What a network that overflows counts as.
 _FAR = 1e6
 
@@ -60,7 +61,7 @@ def fitted(
         values = _flat([run(image, one) for image in images])
         return np.nan_to_num(values - wanted, nan=_FAR, posinf=_FAR, neginf=-_FAR)
 
-    best = least_squares(difference, np.ones(6), diff_step=_STEP, max_nfev=_ITERATIONS)
+    best = least_squares(difference, np.ones(6), diff_step=_STEP, xtol=_CONVERGED, max_nfev=_ITERATIONS)
     solved = _solved(moved(best.x), mean, scale)
     return tuple(measured(spec, *one, swapped=swapped, resizes=resizes) for one in solved)
 

@@ -19,7 +19,7 @@ from deploykit.recipe import Input
 from deploykit.records import Tolerance
 from deploykit.verification.fitting import Values, fitted
 from deploykit.verification.hypotheses import Preprocessing, hypotheses, recipe_preprocessing
-from deploykit.verification.probe_images import plain_colors, probe_images
+from deploykit.verification.probe_images import probe_images
 from deploykit.verification.records import Hypothesis, Probe, ProbeVerdict
 from deploykit.verify.samples import Sample
 from deploykit.vocab import ColorOrder
@@ -37,6 +37,8 @@ _ALIKE = 1.5
 _WITHOUT_BOUND = 1e-2
 # A preprocessing further off than this many times the limit on the first image is not run on the others.
 _HOPELESS = 4.0
+# A mean and a scale are fitted to so many of the first images: ramps of colour and a plain one.
+_TELLING = 2
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def _measured(
     case: ProbeCase, images: Mapping[str, Pixels], found: Mapping[str, Values], limit: float
 ) -> list[Hypothesis]:
     """Return the simplest of the wrong means and scales that the file's outputs lead to."""
-    pictures = [next(iter(images.values())), *plain_colors(*case.size).values()]
-    given = [case.found(picture) for picture in pictures]
+    telling = list(images)[:_TELLING]
+    pictures, given = [images[name] for name in telling], [found[name] for name in telling]
     for swapped in (False, True):
         for one in fitted(case.spec, pictures, given, case.expected, resizes=case.resizes, swapped=swapped):
             distance = _distance(found.values(), [case.expected(image, one) for image in images.values()])

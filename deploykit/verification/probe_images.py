@@ -9,12 +9,6 @@ from deploykit.images.preprocess import Pixels
 _GREY = 118
 
 
-def plain_colors(height: int, width: int) -> dict[str, Pixels]:
-    """Return name → RGB pixels (height, width, 3) of one colour each, which differ much in every channel."""
-    colors = {"an orange": (210, 120, 40), "a blue green": (50, 230, 170)}
-    return {name: np.full((height, width, 3), color, np.uint8) for name, color in colors.items()}
-
-
 def probe_images(height: int, width: int) -> dict[str, Pixels]:
     """Return name → RGB pixels (height, width, 3); the first one alone tells most preprocessings apart.
 
@@ -30,7 +24,7 @@ def probe_images(height: int, width: int) -> dict[str, Pixels]:
     corner[0, 0] = (255, 255, 255)
     return {
         "ramps of colour": ramp.round().astype(np.uint8),
-        "a constant colour": plain_colors(height, width)["an orange"],
+        "a constant colour": np.full((height, width, 3), (210, 120, 40), np.uint8),
         "a red pixel on grey": spot,
         "a ramp from left to right": np.repeat((255 * across).round().astype(np.uint8)[:, :, None], 3, axis=2),
         "a white pixel in the corner": corner,
