@@ -90,6 +90,9 @@ def weights_of(module: str, change: str, leaf: str = "weight") -> Edit:
 
     def edit(case: Case, opened: Opened) -> None:
         wanted = weight(case, module, leaf)
+        if module == "norm" and leaf == "weight":
+            # The lowered graph has the scale and the shift of a BatchNorm that nothing takes in, and no statistics.
+            wanted = wanted / np.sqrt(weight(case, module, "running_var") + 1e-5)
         constants = {one.results[0]: opened.value(one) for one in opened.operations("constant")}
         (found,) = (result for result, value in constants.items() if same_values(value, wanted))
         changed = CHANGES[change](constants[found])
