@@ -16,6 +16,7 @@ from deploykit.graph.graph import Graph, aten, constant, module_path, stamp, tid
 from deploykit.vocab import TensorSpec
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def modules_in_training(network: nn.Module) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ def capture(
     _restore_batch_norm(module)
     _flatten_outputs(module, outputs, type(network).__name__)
     tidy(module)
+    _pin_promotions(module)
     _cast(module, torch.float64)
     return Graph(module, tuple(inputs), tuple(outputs))
 
@@ -159,6 +161,28 @@ def _cast(module: fx.GraphModule, dtype: torch.dtype) -> None:
         if isinstance(value, Tensor) and value.dtype in _FLOATS:
             node.meta["val"] = value.to(dtype)
     module.recompile()
+
+
+def _pin_promotions(module: fx.GraphModule) -> None:
+    """Cast the integers of an operation that makes floats of them, which would take the default dtype at run time."""
+    graph = module.graph
+    for node in graph.nodes:
+        value, reads = node.meta.get("val"), [source.meta.get("val") for source in node.all_input_nodes]
+        floats = isinstance(value, Tensor) and value.dtype in _FLOATS
+        if (
+            node.op != "call_function"
+            or not floats
+            or any(arg in _FLOATS for arg in (*node.args, *node.kwargs.values()))
+        ):
+            continue
+        if not reads or any(isinstance(read, Tensor) and read.dtype in _FLOATS for read in reads):
+            continue
+        for source, read in zip(node.all_input_nodes, reads, strict=True):
+            if isinstance(read, Tensor) and read.dtype in _INTEGERS:
+                with graph.inserting_before(node):
+                    made = graph.call_function(aten._to_copy.default, (source,), {"dtype": value.dtype})
+                made.meta = {**node.meta, "val": read.to(value.dtype)}
+                node.replace_input_with(source, made)
 
 
 def _pin_factory_dtype(node: fx.Node, dtype: torch.dtype) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from graph_cases import Calls, captured, operations, randomized
 from torch import nn
+from torch.nn import functional as F
 
 from deploykit.errors import CaptureError, VerificationError
 from deploykit.graph.capture import active_in_training, capture, cast_graph, weights
@@ -58,3 +59,18 @@ def test_an_assertion_keeps_no_dead_code_alive():
     kept = drop_unused_outputs(captured(network, *IMAGE, outputs=["mask", "edge"]), ["mask"])
     assert operations(kept) == {"conv2d": 1}
     assert set(weights(kept)) == {"a.weight", "a.bias"}
+
+
+def test_floats_made_of_integers_are_float64():
+    def sampled(m, x):
+        rows, columns = ((2 * (0.9 * torch.arange(size) + 0.75) + 1) / size - 1 for size in x.shape[2:])
+        grid = torch.stack(torch.broadcast_tensors(columns, rows[:, None]), 2)[None]
+        return F.grid_sample(m.a(x), grid.to(x), "nearest", "zeros", False) + torch.arange(6) / 7
+
+    graph = captured(Calls(sampled, a=nn.Conv2d(4, 4, 1)), *IMAGE)
+    (found,) = graph.run(torch.zeros(*IMAGE, dtype=torch.float64))
+    assert found.dtype == torch.float64
+    expected = found[..., :1] + torch.arange(6, dtype=torch.float64) / 7
+    # In float32 the sevenths would be off by 1e-8.
+    assert torch.allclose(found[0, 0, 2], expected[0, 0, 2], rtol=0, atol=1e-15)
+    assert cast_graph(graph, torch.float32).run(torch.zeros(*IMAGE))[0].dtype == torch.float32
