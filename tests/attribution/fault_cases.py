@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deploykit.attribution import Attribution, attribute
 from deploykit.chatter import contained
 from deploykit.graph.capture import weights
 from deploykit.graph.graph import Graph
-from deploykit.lowering import ExportOptions, lower, plan_export
+from deploykit.lowering import ExportOptions, lower, lower_exactly, plan_export
 from deploykit.network import LoadedNetwork, build_network, load_network
 from deploykit.pipeline import describe
 from deploykit.recipe import load_recipe
@@ -201,10 +201,19 @@ def copied(path: Path, folder: Path) -> Path:
     return copy
 
 
+def lowered(case: Case, plan: ExportPlan) -> Case:
+    """Return ``case`` with the graph that a file of ``plan`` was written from: where to look for rewritten weights."""
+    return replace(case, deploy=lower_exactly(case.deploy, case.network.recipe, plan))
+
+
 def weight(case: Case, module: str, leaf: str = "weight") -> NDArray[np.float64]:
-    """Return a weight of ``module`` as the simplified graph has it: (out, in per group, kh, kw), BatchNorm folded."""
+    """Return a weight of ``module`` as the graph has it: (out, in per group, kh, kw), BatchNorm folded.
+
+    A BatchNorm that no layer took in is a scale and a shift in a lowered graph.
+    """
     found = weights(case.deploy)
-    names = [name for name in found if name == f"{module}.{leaf}" or name.startswith(f"{module}.{leaf}_")]
+    own = (f"{module}.{leaf}", f"{module}.affine.{leaf}")
+    names = [name for name in found if name in own or name.startswith(f"{module}.{leaf}_")]
     assert len(names) == 1, (module, leaf, sorted(found))
     return found[names[0]].numpy()
 

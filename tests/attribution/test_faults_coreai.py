@@ -17,6 +17,7 @@ from fault_cases import (
     assert_clean,
     assert_named,
     attributed,
+    lowered,
     prepare,
     same_values,
     weight,
@@ -25,7 +26,7 @@ from fault_cases import (
 from lowered_values import distance, lowered_values, traced
 
 from deploykit.attribution import Part
-from deploykit.lowering import ExportOptions
+from deploykit.lowering import ExportOptions, plan_export
 from deploykit.records import ExportPlan
 from deploykit.targets.traced import Arithmetic, NotTracedError
 from deploykit.vocab import Precision, Target
@@ -85,14 +86,12 @@ class Opened:
         operation.erase()
 
 
-def weights_of(module: str, change: str, leaf: str = "weight") -> Edit:
-    """Change the constant that holds a weight of ``module``, known by its values."""
+def weights_of(module: str, change: str, leaf: str = "weight", *, rewritten: bool = False) -> Edit:
+    """Change the constant that holds a weight of ``module``, known by its values; ``rewritten``: as lowering has it."""
 
     def edit(case: Case, opened: Opened) -> None:
-        wanted = weight(case, module, leaf)
-        if module == "norm" and leaf == "weight":
-            # The lowered graph has the scale and the shift of a BatchNorm that nothing takes in, and no statistics.
-            wanted = wanted / np.sqrt(weight(case, module, "running_var") + 1e-5)
+        plan = plan_export(case.network.recipe, Target.COREAI, ExportOptions())
+        wanted = weight(lowered(case, plan) if rewritten else case, module, leaf)
         constants = {one.results[0]: opened.value(one) for one in opened.operations("constant")}
         (found,) = (result for result, value in constants.items() if same_values(value, wanted))
         changed = CHANGES[change](constants[found])
@@ -164,7 +163,7 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "larger corners": ("larger", resized(0, (15 / 7, 23 / 11))),
     "aligned corners": ("aligned", resized(1, (2, 2))),
     "join order": ("join", reversed_parts),
-    "norm weight": ("norm", weights_of("norm", "one weight")),
+    "norm weight": ("norm", weights_of("norm", "one weight", rewritten=True)),
     "norm epsilon": ("norm", reads("broadcasting_add", 0, 1, 1e-2, "batch_norm_0")),
     "leaky slope": ("leaky", reads("broadcasting_mul", -1, 1, 0.11)),
     "transposed weight": ("transposed", weights_of("transposed", "scaled")),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import test_faults_coreml as coreml
 import test_faults_onnx as onnx
-from fault_cases import assert_clean, assert_named, attributed, copied, prepare, write
+from fault_cases import assert_clean, assert_named, attributed, copied, lowered, prepare, write
 
 from deploykit.records import ExportPlan
 from deploykit.vocab import Target
@@ -36,10 +36,11 @@ def test_the_module_is_named(
     module: str, change: str, leaf: str, sound: tuple[Path, ExportPlan], tmp_path: Path
 ) -> None:
     case, (path, plan) = prepare("sinet"), sound
+    written = lowered(case, plan)
     if plan.target is Target.ONNX:
-        faulty = onnx.planted(path, tmp_path, case, onnx.weights_of(module, change, leaf))
+        faulty = onnx.planted(path, tmp_path, written, onnx.weights_of(module, change, leaf))
     else:
-        faulty = coreml.edited(copied(path, tmp_path), case, coreml.weights_of(module, change, leaf))
+        faulty = coreml.edited(copied(path, tmp_path), written, coreml.weights_of(module, change, leaf))
     assert_named(attributed(case, faulty, plan), module)
 
 
