@@ -91,8 +91,16 @@ CELLS: dict[str, dict[Target, Cell]] = {
     "grid_sample": dict.fromkeys((TFLITE, COREAI), _by("grid_sample_by_gather")),
     "grid_sample, align_corners": dict.fromkeys((TFLITE, COREAI), _by("grid_sample_by_gather")),
     "grid_sample, border": dict.fromkeys((TFLITE, COREAI), _by("grid_sample_by_gather")),
-    "grid_sample, reflection": {TFLITE: _no("the converter cannot write the reflection")},
-    "fold": {COREML: _no("the converter folds only patches that do not overlap")},
+    "grid_sample, reflection": {
+        TFLITE: _no("the converter cannot write the reflection"),
+        COREAI: _no("the converter knows no bitwise_and"),
+    },
+    "fold": {
+        COREML: _no("the converter folds only patches that do not overlap"),
+        COREAI: _no("the converter puts no values on top of each other"),
+    },
+    "gather": {COREAI: _no("the converter knows no sort")},
+    "sort": {COREAI: _no("the converter knows no sort")},
     "grid_sample, bicubic": {COREML: _no("Core ML's resample has no bicubic mode")},
 }
 

@@ -71,6 +71,7 @@ REFUSALS: tuple[Rule, ...] = (
         "the converter folds only patches that do not overlap",
         holds=overlapping,
     ),
+    _refused("fold", ("col2im",), Target.COREAI, "the converter puts no values on top of each other"),
     _refused(
         "max unpooling",
         ("max_unpool2d",),
