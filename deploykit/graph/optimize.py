@@ -18,6 +18,7 @@ from deploykit.graph.passes import (
     move_affine,
     remove_unread_channels,
     two_class_softmax,
+    vectors_as_images,
 )
 from deploykit.records import Fired, PassReport
 
@@ -25,6 +26,7 @@ _PASSES: tuple[tuple[str, Callable[[fx.GraphModule, Recorder], None]], ...] = (
     (fold_constants.NAME, fold_constants.rewrite),
     (common_subexpressions.NAME, common_subexpressions.rewrite),
     (keepdim_reductions.NAME, keepdim_reductions.rewrite),
+    (vectors_as_images.NAME, vectors_as_images.rewrite),
     (two_class_softmax.NAME, two_class_softmax.rewrite),
     (absorb_permutations.NAME, absorb_permutations.rewrite),
     (move_affine.NAME, move_affine.rewrite),

@@ -24,9 +24,10 @@ class ValueMap:
     order: Tensor | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
+    shape: tuple[int, ...] | None = None
 
     def old(self, new: Tensor) -> Tensor:
-        """Return the captured value (N, C, H, W) or (N, C) for ``new``; channels that were removed are NaN."""
+        """Return the captured value for ``new``, (N, C, H, W) or (N, C), in its own ``shape``; removed channels are NaN."""
         value, along = new, (-1, *(1 for _ in new.shape[2:]))
         if self.order is not None:
             value = new[:, self.order.clamp_min(0)]
@@ -34,7 +35,9 @@ class ValueMap:
             value[:, self.order < 0] = torch.nan
         if self.scale is not None:
             value = value * self.scale.reshape(along)
-        return value if self.shift is None else value + self.shift.reshape(along)
+        if self.shift is not None:
+            value = value + self.shift.reshape(along)
+        return value if self.shape is None else value.reshape(self.shape)
 
 
 def value_map(node: fx.Node) -> ValueMap:
@@ -50,6 +53,11 @@ def reordered(node: fx.Node, order: Tensor) -> None:
         order if known.order is None else torch.where(known.order < 0, known.order, order[known.order.clamp_min(0)])
     )
     node.meta[VALUE_MAP] = replace(known, order=joined)
+
+
+def reshaped(node: fx.Node, shape: tuple[int, ...]) -> None:
+    """Note that ``node`` now gives (N, C, 1, 1) where it gave the same values in ``shape``."""
+    node.meta[VALUE_MAP] = replace(value_map(node), shape=shape)
 
 
 def mapped(node: fx.Node, scale: Tensor, shift: Tensor) -> None:

@@ -59,6 +59,8 @@ def wrong_records(captured: Graph, after: Graph, x: Tensor) -> list[str]:
         if old.shape != expected.shape:
             wrong.append(f"{node.name} for {name}: shape {tuple(old.shape)} for {tuple(expected.shape)}")
             continue
+        if known.shape is not None:
+            old, expected = (one.reshape(*one.shape[:2], 1, 1) for one in (old, expected))
         along = (-1, *(1 for _ in value.shape[2:]))
         factor = torch.ones(()) if known.scale is None else known.scale.abs().reshape(along)
         bound = BOUND * 10 * (expected.abs().max() + factor * (1 + value.abs().max()))

@@ -82,6 +82,8 @@ def _draw(source: random.Random, sizes: list[tuple[int, int, int]]) -> tuple[Ste
         if kind == "scale":
             option = source.choice(("mul (C,1,1)", "add (1,C,1,1)", "sub number", "rsub number", "div", "mul (H,W)"))
             numbers = size
+        elif kind == "gate":
+            option = source.choice(("pointwise", "linear", "linear, prelu", "linear of mean"))
     elif kind == "pool":
         option = source.choice(_POOLINGS)
         if min(height, width) < 3 or (option == "average rounded up" and min(height, width) < 4):
@@ -182,6 +184,11 @@ class Network(nn.Module):
             return F.pad(x, [1, 1, 1, 1], value=float(option == "ones"))
         if kind == "cat":
             return torch.cat(given, 1)
+        if kind == "gate" and option != "pointwise":
+            pooled = x.mean((2, 3)) if option == "linear of mean" else F.adaptive_avg_pool2d(x, 1).flatten(1)
+            narrow = getattr(self, f"narrow{number}")(pooled)
+            narrow = getattr(self, f"slope{number}")(narrow) if option == "linear, prelu" else torch.relu(narrow)
+            return x * (1 - torch.sigmoid(getattr(self, f"wide{number}")(narrow)))[:, :, None, None]
         if kind == "gate":
             narrow = torch.relu(getattr(self, f"narrow{number}")(F.adaptive_avg_pool2d(x, 1)))
             return x * torch.sigmoid(getattr(self, f"wide{number}")(narrow))
@@ -219,6 +226,8 @@ def _layers(step: Step) -> dict[str, nn.Module | nn.Parameter]:
         return {"norm": nn.BatchNorm2d(numbers[0])}
     if step.kind == "activation" and step.option.startswith("prelu"):
         return {"slope": nn.PReLU(1 if step.option == "prelu of one" else numbers[0])}
+    if step.kind == "gate" and step.option != "pointwise":
+        return {"narrow": nn.Linear(numbers[0], 2), "slope": nn.PReLU(2), "wide": nn.Linear(2, numbers[0])}
     if step.kind == "gate":
         return {"narrow": nn.Conv2d(numbers[0], 2, 1), "wide": nn.Conv2d(2, numbers[0], 1)}
     if step.kind == "scale":

@@ -44,3 +44,9 @@ def test_what_does_not_fit_stays_with_the_reason():
     vector = prelu_as_relu_sum(captured(nn.PReLU(6), 2, 6))
     assert operations(vector) == {"prelu": 1}
     assert skip_reasons(vector, rule.NAME) == [rule.NOT_AN_IMAGE.format(rank=2)]
+
+
+def test_one_pixel_is_not_worth_three_operations():
+    pixel = prelu_as_relu_sum(captured(nn.PReLU(6), 2, 6, 1, 1))
+    assert operations(pixel) == {"prelu": 1}
+    assert skip_reasons(pixel, rule.NAME) == [rule.ONE_PIXEL]

@@ -33,6 +33,7 @@ STEEPEST = 16.0
 
 COMPUTED = "the slopes are computed, not stored"
 NOT_AN_IMAGE = "the value has {rank} axes, not 4: too small to be worth it"
+ONE_PIXEL = "one value for each channel: three operations more cost more than a change of layout"
 NOT_STATIC = "the size is not static"
 STEEP = f"a slope is steeper than {STEEPEST:g}: the two summands would cancel"
 
@@ -59,6 +60,8 @@ def _why_not(slopes: Tensor | None, shape: tuple[int, ...] | None) -> str:
         return NOT_STATIC
     if len(shape) != RANK:
         return NOT_AN_IMAGE.format(rank=len(shape))
+    if shape[2:] == (1, 1):
+        return ONE_PIXEL
     # A slope that is no number fails the comparison too.
     return "" if bool((slopes.abs() <= STEEPEST).all()) else STEEP
 
