@@ -3,6 +3,7 @@
 Each form becomes a file of each target. Those of one case run interleaved in one process, on one thread, in an order
 shuffled for each round; the clock is the processor time of that thread, so that other processes cost nothing but
 caches. A figure is the median over rounds of the plain form's time over this one's, with a 95 % bootstrap interval.
+The record has ``KEPT_ROUNDS`` of the raw samples.
 For targets without a runtime here only the operations of the file are counted. Takes about half an hour; under a
 real-time scheduler (chrt -f 5) the intervals are narrow even on a busy machine.
 Run: python benchmarks/lowering_costs.py [part of a construct's name ...]
@@ -76,6 +77,8 @@ TOLERANCES = {Precision.FP32: 1e-5, Precision.FP16: 1e-2}
 SECONDS = 0.3
 MIN_ROUNDS = 20
 MAX_ROUNDS = 1200
+# Of so many rounds, evenly spaced, the record keeps what every form took.
+KEPT_ROUNDS = 40
 SEED = 2026
 
 PASSES: dict[str, Pass] = {
@@ -270,6 +273,7 @@ def _raced(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
             runs[name]()
             seconds[name].append((time.thread_time_ns() - begin) / 1e9)
     figures: dict[str, dict[str, Any]] = {}
+    kept = np.linspace(0, len(seconds[PLAIN]) - 1, KEPT_ROUNDS).astype(int)
     for name, own in seconds.items():
         ratios = np.array(seconds[PLAIN]) / np.array(own)
         interval = bootstrap_interval([ratios], np.median)
@@ -281,6 +285,7 @@ def _raced(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
             "high": round(high, 4),
             "seconds": round(statistics.median(own), 8),
             "rounds": len(own),
+            "samples_us": " ".join(f"{own[place] * 1e6:.1f}" for place in kept),
         }
     return figures
 

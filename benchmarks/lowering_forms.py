@@ -91,6 +91,7 @@ def _prelu(channels: int, side: int) -> Case:
         (1, channels, side, side),
         {"a": slopes},
         plain=lambda m, x: F.prelu(x, m.a),
+        relu_first=lambda m, x: torch.relu(x) * _image(1 - m.a) + x * _image(m.a),
         maximum=lambda m, x: torch.maximum(x, x * _image(m.a)),
         clamp_sum=lambda m, x: torch.relu(x) + _image(m.a) * torch.clamp(x, max=0),
         depthwise_sum=lambda m, x: (
