@@ -7,7 +7,7 @@ from deploykit.graph.passes.adaptive_max_pooling import adaptive_max_pooling
 from deploykit.graph.passes.adaptive_pooling import adaptive_pooling
 from deploykit.graph.passes.average_pooling_border import average_pooling_border
 from deploykit.graph.passes.ceil_average_pooling import ceil_average_pooling
-from deploykit.graph.passes.global_average_pooling import global_average_pooling
+from deploykit.graph.passes.global_average_pooling import global_average_pooling_by_window
 from deploykit.graph.passes.grid_sample_by_gather import grid_sample_by_gather
 from deploykit.graph.passes.nearest_by_index import nearest_by_index
 from deploykit.graph.passes.prelu_by_slope import prelu_by_slope
@@ -17,7 +17,7 @@ PASSES: tuple[Pass, ...] = (
     prelu_by_slope,
     adaptive_pooling,
     adaptive_max_pooling,
-    global_average_pooling,
+    global_average_pooling_by_window,
     ceil_average_pooling,
     average_pooling_border,
     nearest_by_index,
