@@ -21,17 +21,18 @@ yours.
 BOUNDS = """
 ## What bounds each network
 
-- SINet: PReLU, shuffles and arithmetic on subnormal numbers made most of the converter's time in ONNX Runtime. LiteRT
-  flushes subnormal numbers by itself and has cheap element-wise kernels, so that only shuffles and PReLU are left to
-  win; more than half of what remains are convolutions, whose kernels work on 16 channels at a time where SINet has 12,
-  24 or 2.
+- SINet: PReLU, shuffles and arithmetic on subnormal numbers made most of the converter's time in ONNX Runtime. LiteRT's
+  XNNPACK kernels, which it uses unless told otherwise, flush subnormal numbers to zero (1e-20 times 1e-20 is 0 there;
+  LiteRT's other kernels and ONNX Runtime give 1e-40) and are cheap on single values, so that only shuffles and PReLU
+  are left to win; more than half of what remains are convolutions, whose kernels work on 16 channels at a time where
+  SINet has 12, 24 or 2.
 - RCRNet: merged branches, and 1x1 convolutions before the resize instead of after it.
 - PortraitNet: convolution and ReLU but for its transposed convolutions, which are computed by phases.
 - MobileNetV3 + SAPPM: in ONNX Runtime its two GridSample operations take half of the time; written as gathers they
   take 3.7 times as long. The converter's own TFLite file takes grid sampling and pooling apart into hundreds of
   operations, which is what the large ratio there stands for.
-- ELB: plain convolution and ReLU, which the runtimes fold by themselves. In ONNX Runtime it computes at 9 tenths of
-  what a large matrix product reaches: nothing is left to rewrite.
+- ELB: plain convolution and ReLU, which the runtimes fold by themselves. In ONNX Runtime it computes at 7 to 9 tenths
+  of what a large matrix product reaches, by the load of the machine's other core: nothing is left to rewrite.
 """
 WIDTH, LEFT, ROW, HEAD = 760, 240, 22, 34
 
