@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_case import write_case
 
-from deploykit import api
+from deploykit import api, pipeline
 from deploykit.artifact import MANIFEST
 from deploykit.attribution import attribute
 from deploykit.errors import TargetError, UsageError, VerificationError
@@ -238,3 +238,35 @@ def test_a_mask_cannot_be_fed_back():
     with pytest.raises(TargetError, match="cannot be fed back") as caught:
         plan_export(recipe, Target.ONNX, ExportOptions(output_kind=MASK))
     assert "--output-kind probability" in caught.value.next_step
+
+
+@pytest.mark.parametrize(("margin", "refused"), [(1e-14, False), (1e-3, True)])
+def test_of_equal_scores_a_rewritten_mask_may_give_either_class(exporter, monkeypatch, margin, refused):
+    one = exporter(2)
+    scores = one.reference[0]["scores"].astype(np.float64)
+    scores[0, 1, 5, 7] = scores[0, 0, 5, 7] + margin
+    mask = scores.argmax(1, keepdims=True).astype(np.float64)
+    mask[0, 0, 5, 7] = 0
+    monkeypatch.setattr(pipeline, "run_exactly", lambda graph, recipe, sample: {"scores": mask})
+    recipe = one.network.recipe
+    failures = pipeline._rewriting_failures(one.deploy, recipe, one.samples[0], {"scores": scores}, MASK)
+    assert bool(failures) is refused
+
+
+def test_a_pass_that_changes_a_mask_is_named(exporter, monkeypatch, tmp_path):
+    """The twin: scores of the other sign change every pixel, and nothing is written."""
+    build = pipeline.rewritten
+
+    def damaged(graph, recipe, plan, *, until=None):
+        after = build(graph, recipe, plan, until=until)
+        if plan.output_kind is MASK and (until is None or until == "compose_convolutions"):
+            weights = [p for p in after.module.parameters() if p.dim() == 4]
+            weights[-1].data.neg_()
+        return after
+
+    monkeypatch.setattr(pipeline, "rewritten", damaged)
+    fresh = replace(exporter(2))
+    with pytest.raises(VerificationError, match="Rewriting changed what the network computes") as caught:
+        fresh.write(Target.ONNX, image(MASK), tmp_path)
+    assert "compose_convolutions" in str(caught.value.where)
+    assert "pixels wrong" in str(caught.value.found)
