@@ -27,7 +27,7 @@ class ValueMap:
     shape: tuple[int, ...] | None = None
 
     def old(self, new: Tensor) -> Tensor:
-        """Return the captured value for ``new``, (N, C, H, W) or (N, C), in its own ``shape``; removed channels are NaN."""
+        """Return the captured value for ``new``, (N, C, H, W) or (N, C), in its ``shape``; removed channels are NaN."""
         value, along = new, (-1, *(1 for _ in new.shape[2:]))
         if self.order is not None:
             value = new[:, self.order.clamp_min(0)]

@@ -29,7 +29,7 @@ OUTPUT = "scores"
 
 @dataclass(frozen=True)
 class Case:
-    """One float file, the min-max ranges of its activations on five portraits, and its outputs for the last one."""
+    """One float file, min-max ranges of its activations on five portraits, and what it gives for the last of them."""
 
     target: Target
     path: Path

@@ -120,12 +120,17 @@ class QdqWriter:
         scales: NDArray[np.float32],
         axis: int,
     ) -> str:
+        """Append what reads ``integers`` as floats; return its name.
+
+        Weights have zero points of their own though they are 0: told to turn weights into uint8, ONNX Runtime writes
+        others in their place, and fails where there are none or several weights share them.
+        """
         stored, scale = self._constant(f"{name}_quantized", integers), self._constant(f"{name}_scale", scales)
-        zero = self._constant(f"zeros_{integers.dtype}_{len(scales)}", np.zeros(len(scales), integers.dtype))
         made = f"{name}_dequantized"
-        before.append(
-            helper.make_node("DequantizeLinear", [stored, scale, zero], [made], f"{name}_DequantizeLinear", axis=axis)
-        )
+        read = [stored, scale]
+        if integers.dtype == np.int8:
+            read.append(self._constant(f"{name}_zero_point", np.zeros(len(scales), np.int8)))
+        before.append(helper.make_node("DequantizeLinear", read, [made], f"{name}_DequantizeLinear", axis=axis))
         return made
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:

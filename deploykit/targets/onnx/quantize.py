@@ -3,7 +3,8 @@
 Convolutions and linear layers are integers; the arithmetic between them stays in float32, where it costs little:
 a multiplication by a constant a channel loses more in 8 bits a tensor than whole convolutions do. Activations are
 uint8, weights int8. On x86 without VNNI such products saturate in ONNX Runtime (a sum of two of them is kept in 16
-bits); there it needs its session option ``session.x64quantprecision``, which deploykit's runtime sets.
+bits) unless its session option ``session.x64quantprecision`` is 1: ``runtime.py`` sets it there, and who runs the
+file without deploykit has to.
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from deploykit.errors import ArtifactError
 from deploykit.records import TensorRecord
 from deploykit.targets.base import Array, check_inputs
+from deploykit.targets.onnx.processor import products_saturate
 from deploykit.vocab import Layout
 
 _DTYPES = {
@@ -35,6 +37,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        for key, value in integer_options(path).items():
+            options.add_session_config_entry(key, value)
         self._path = path
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -91,6 +95,24 @@ def _record(item: onnxruntime.NodeArg, path: Path) -> TensorRecord:
         )
     shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
     return TensorRecord(item.name, shape, _DTYPES[item.type], Layout.NCHW)
+
+
+def integer_options(path: Path) -> dict[str, str]:
+    """Return the options of ONNX Runtime with which the integers of the file at ``path`` are computed well.
+
+    Weights that are integers while nothing else is become floats once, when the file is loaded: else that happens in
+    every run, and the convolutions are not blocked. Products of integers are not to saturate on this processor.
+    """
+    try:
+        kinds = {node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node}
+    except Exception:
+        # protobuf has classes of its own; ONNX Runtime says below what is wrong with the file.
+        return {}
+    if "DequantizeLinear" not in kinds:
+        return {}
+    if "QuantizeLinear" not in kinds:
+        return {"session.disable_quant_qdq": "1"}
+    return {"session.x64quantprecision": "1"} if products_saturate() else {}
 
 
 def open_artifact(path: Path, threads: int = 1) -> OnnxRuntime:
