@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from small_case import write_case
 
 from deploykit import api
@@ -199,3 +200,42 @@ def test_16_bit_activations_keep_more_than_8(case, quantized):
     wide, found = quantized(Target.TFLITE, Precision.W8A16, name="wide")
     assert own.snr_db(wide) > own.snr_db(quantized(Target.TFLITE)[0]) + 3
     assert found.activations > 10
+
+
+def test_tflite_says_what_stays_in_float_and_what_shares_a_range(case, quantized):
+    own = case(Target.TFLITE)
+    kinds = {one.name: one.operation for one in own.activations}
+    _, found = quantized(Target.TFLITE)
+    assert {(kinds[one.name], one.reason) for one in found.left_in_float} >= {
+        ("PRELU", "LiteRT's integer kernel for PRELU is slower than its float one")
+    }
+    assert all(len(group) > 1 for group in found.shared)
+    together = {kinds[name] for group in found.shared for name in group}
+    assert {"RESHAPE", "RESIZE_BILINEAR"} <= together
+
+
+def test_a_tflite_file_can_take_and_return_the_integers_themselves(case, quantized):
+    own = case(Target.TFLITE)
+    plain, _ = quantized(Target.TFLITE, name="plain")
+    whole, _ = quantized(Target.TFLITE, name="whole", integer_io=True)
+    interpreter = Interpreter(model_path=str(whole))
+    runner = interpreter.get_signature_runner("serving_default")
+    given, returned = runner.get_input_details()["photo"], runner.get_output_details()[OUTPUT]
+    assert (given["dtype"], returned["dtype"]) == (np.int8, np.int8)
+    scale, zero = given["quantization"]
+    integers = np.clip(np.round(own.inputs["photo"] / np.float32(scale)) + zero, -128, 127).astype(np.int8)
+    scale, zero = returned["quantization"]
+    found = (runner(photo=integers)[OUTPUT].astype(np.float32) - zero) * np.float32(scale)
+    assert np.abs(found - own.run(plain)[OUTPUT]).max() <= 2 * scale
+    last = next(one.name for one in reversed(own.activations) if one.shape == own.expected.shape)
+    with pytest.raises(TargetError, match="cannot be returned as integers"):
+        quantized(Target.TFLITE, integer_io=True, kept=[last])
+
+
+def test_the_default_kernels_and_the_reference_kernels_agree(case, quantized):
+    own = case(Target.TFLITE)
+    path, _ = quantized(Target.TFLITE)
+    traces = [part(own.target, "traced").trace(path, own.inputs, one) for one in Arithmetic]
+    scores = [next(one.value for one in trace.values if one.output == OUTPUT) for trace in traces]
+    error = np.abs(scores[0] - scores[1]).max()
+    assert error < 0.1 * np.abs(own.expected).max()

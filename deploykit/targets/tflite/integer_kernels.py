@@ -55,7 +55,6 @@ KERNELS: dict[str, Kernel] = {
     "RELU6": _ANY,
     "LEAKY_RELU": _ANY,
     "ABS": _ANY,
-    "PRELU": Kernel(wide=False),
     "HARD_SWISH": Kernel(wide=False),
     "LOGISTIC": Kernel(makes=_UNIT),
     "SOFTMAX": Kernel(makes=_UNIT),
@@ -82,3 +81,7 @@ KERNELS: dict[str, Kernel] = {
     "DEPTH_TO_SPACE": Kernel(same=True, moves=True, wide=False),
     "SPACE_TO_DEPTH": Kernel(same=True, moves=True, wide=False),
 }
+
+# They have an integer kernel that costs more time and accuracy than QUANTIZE, DEQUANTIZE and the float kernel between:
+# SINet with its 36 PRELU takes 182 ms with it and 48 without, where float32 takes 36 (x86, the runs interleaved).
+SLOW = ("PRELU",)

@@ -13,11 +13,12 @@ from ai_edge_litert import schema_py_generated as schema
 from deploykit.errors import TargetError
 from deploykit.targets.quantized import LeftInFloat, Range
 from deploykit.targets.tflite.flatbuffer import read_model
-from deploykit.targets.tflite.integer_kernels import KERNELS, Kernel
+from deploykit.targets.tflite.integer_kernels import KERNELS, SLOW, Kernel
 from deploykit.targets.tflite.wiring import Wiring, read_wiring
 from deploykit.vocab import Precision
 
 NO_KERNEL = "LiteRT has no integer kernel for {}"
+SLOWER = "LiteRT's integer kernel for {} is slower than its float one"
 NARROW = "LiteRT's kernel for {} takes no 16-bit activations"
 COMPUTED_WEIGHTS = "its weights are computed"
 COORDINATES = "it computes places that a sampling reads"
@@ -114,7 +115,7 @@ def reason_for_float(file: FloatFile, place: int, precision: Precision, places: 
     operator = file.wiring.operators[place]
     kernel = KERNELS.get(operator.kind)
     if kernel is None:
-        return NO_KERNEL.format(operator.kind)
+        return (SLOWER if operator.kind in SLOW else NO_KERNEL).format(operator.kind)
     if precision is Precision.W8A16 and not kernel.wide:
         return NARROW.format(operator.kind)
     if kernel.weights is not None and not takes_weights(file, place):

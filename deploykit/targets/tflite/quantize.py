@@ -1,7 +1,7 @@
 """A TFLite file with integers: what LiteRT has integer kernels for is computed in them, the rest in float32.
 
 The file takes and returns what the float file does, unless it is asked to take and return the integers themselves.
-It is written here and not by ai-edge-quantizer, which has no PRELU, LEAKY_RELU, MINIMUM or DEPTH_TO_SPACE, and names
+It is written here and not by ai-edge-quantizer, which has no LEAKY_RELU, MINIMUM, ABS or DEPTH_TO_SPACE, and names
 operations by regular expressions.
 """
 
