@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_conv, op_conv_transpose, op_grid_sample, op_resize
+from onnx.reference.ops import op_conv, op_conv_transpose, op_dequantize_linear, op_grid_sample, op_resize
 from torch import Tensor
 
 _IMAGE_RANK = 4
@@ -134,12 +134,21 @@ def _padded(x: Tensor, pads: Sequence[int] | None, fill: float) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=fill)
 
 
+class DequantizeLinear(op_dequantize_linear.DequantizeLinear_19):  # type: ignore[misc]
+    """The versions before opset 19, which ONNX's evaluator lacks: they differ from it in the types they take alone."""
+
+    def _run(self, x: Any, x_scale: Any, x_zero_point: Any = None, axis: int = 1, **_later: Any) -> Any:
+        return super()._run(x, x_scale, x_zero_point, axis)
+
+
 _OPERATORS: tuple[type[OpRun], ...] = (Conv, ConvTranspose, GridSample, Resize)
 
 
 def evaluate(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return every value of ``model`` by name."""
-    evaluator = ReferenceEvaluator(model, new_ops=list(_OPERATORS))
+    version = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    older = [DequantizeLinear] if version < 19 else []
+    evaluator = ReferenceEvaluator(model, new_ops=[*_OPERATORS, *older])
     with np.errstate(all="ignore"), torch.no_grad():
         found = evaluator.run(None, dict(inputs), intermediate=True)
     return {name: value for name, value in found.items() if name}

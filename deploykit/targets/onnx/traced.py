@@ -43,13 +43,24 @@ def trace(path: Path, inputs: Mapping[str, Array], arithmetic: Arithmetic) -> Tr
         raise _refused(path, error) from error
     outputs = {output.name for output in model.graph.output}
     producers = {name: (place, node) for place, node in enumerate(model.graph.node) for name in node.output if name}
+    constants = {item.name: item for item in model.graph.initializer}
     values = []
     for name in names:
         place, node = producers[name]
-        value = np.asarray(found[name])
+        value = _dequantized(node, np.asarray(found[name]), constants)
         output = name if name in outputs else None
         values.append(TracedValue(name, node.op_type, place, tuple(node.input), value, output=output, origins=(name,)))
     return Trace(tuple(values), executor, note)
+
+
+def _dequantized(node: onnx.NodeProto, value: Array, constants: Mapping[str, onnx.TensorProto]) -> Array:
+    """Return the numbers, in float32, that the integers of a tensor with one stored scale stand for; else ``value``."""
+    stored = [onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:] if name in constants]
+    if node.op_type != "QuantizeLinear" or not stored or stored[0].size != 1:
+        return value
+    zero = int(stored[1]) if len(stored) > 1 else 0
+    real: Array = ((value.astype(np.int64) - zero) * np.float32(stored[0])).astype(np.float32)
+    return real
 
 
 def _computed(model: onnx.ModelProto) -> list[str]:

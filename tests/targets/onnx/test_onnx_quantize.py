@@ -11,10 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.errors import TargetError
+from deploykit.targets.onnx.inspection import read_contents
 from deploykit.targets.onnx.processor import products_saturate
 from deploykit.targets.onnx.quantize import activations, quantize
 from deploykit.targets.onnx.runtime import integer_options, open_artifact
+from deploykit.targets.onnx.traced import trace
 from deploykit.targets.quantized import Range
+from deploykit.targets.traced import Arithmetic
 from deploykit.vocab import Precision
 
 INT8, WEIGHTS = Precision.INT8, Precision.INT8_WEIGHTS
@@ -185,3 +188,17 @@ def test_a_session_is_told_what_its_integers_need(float_file, tmp_path, monkeypa
     monkeypatch.setattr("deploykit.targets.onnx.runtime.products_saturate", lambda: True)
     assert integer_options(whole) == {"session.x64quantprecision": "1"}
     np.testing.assert_array_equal(run(whole), before)
+
+
+def test_traced_and_read_as_what_the_integers_stand_for(float_file, tmp_path):
+    path = tmp_path / "int8.onnx"
+    found = quantize(float_file, path, INT8, ranges=ranges(float_file))
+    for arithmetic in Arithmetic:
+        values = {one.name: one.value for one in trace(path, {"x": IMAGE}, arithmetic).values}
+        assert {value.dtype for value in values.values()} == {np.dtype(np.float32)}
+        for name in ("x", "r1", "c2", "mm"):
+            np.testing.assert_allclose(values[f"{name}_quantized"], values[f"{name}_dequantized"], rtol=1e-6)
+    contents = read_contents(path)
+    assert contents.quantized == {"DequantizeLinear": 5 + 1 + found.activations, "QuantizeLinear": found.activations}
+    assert {one.dtype for one in contents.weights} == {"int8", "uint8", "int32", "float32"}
+    assert contents.computed["uint8"] == found.activations
