@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,32 @@ def _number_graphs(program: Any) -> None:
 def describe(program: Any, system: str | None) -> Program:
     """Return what the function that ``program``, made for ``system`` and later, is run through holds."""
     graphs = _graphs(program)
-    public = [name for name, graph in graphs.items() if _PRIVATE not in graph.attributes]
-    name = ENTRY if ENTRY in graphs else public[0]
+    name, public = _entry(graphs)
+    return _Reader(graphs).program(name, public, system)
+
+
+def _entry(graphs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the function that is run, and of all that can be."""
+    public = tuple(name for name, graph in graphs.items() if _PRIVATE not in graph.attributes)
+    return ENTRY if ENTRY in graphs else public[0], public
+
+
+def named_values(program: Any) -> tuple[Any, dict[Any, str], dict[Any, str]]:
+    """Return the function that is run, value → name as ``describe`` has it, and value → the operation that makes it."""
+    graphs = _graphs(program)
+    name, public = _entry(graphs)
     reader = _Reader(graphs)
-    return reader.program(name, tuple(public), system)
+    reader.program(name, public, None)
+    operations = graphs[name].entry_block.operations
+    kinds = {result: reader.kind(operation) for operation in operations for result in operation.results}
+    return graphs[name], reader.names, kinds
 
 
-def expose(program: Any, name: str = ENTRY) -> tuple[str, ...]:
+def expose(program: Any, name: str = ENTRY, only: Collection[str] | None = None) -> tuple[str, ...]:
     """Make every number that the function ``name`` of ``program`` computes one of its outputs; return their names.
 
-    The outputs that it had keep their names; the others are called as ``describe`` calls the values.
+    The outputs that it had keep their names; the others are called as ``describe`` calls the values, and are ``only``
+    those where some are named.
     """
     graph = _graphs(program)[name]
     numbers = _Reader({})
@@ -93,6 +109,8 @@ def expose(program: Any, name: str = ENTRY) -> tuple[str, ...]:
     for operation in graph.entry_block.operations:
         for result in operation.results:
             value = numbers.value(result)
+            if only is not None and value.name not in only:
+                continue
             if operation.name != "coreai.constant" and value.shape is not None and value.dtype != "bool":
                 found[value.name] = result
                 added.append(value.name)
@@ -107,15 +125,15 @@ class _Reader:
 
     def __init__(self, graphs: dict[str, Any]) -> None:
         self._graphs = graphs
-        self._names: dict[Any, str] = {}
+        self.names: dict[Any, str] = {}
 
     def inputs(self, graph: Any) -> tuple[Value, ...]:
         names = [str(item["coreai.name"].value) for item in graph.arg_attrs]
-        self._names.update(zip(graph.arguments, names, strict=True))
+        self.names.update(zip(graph.arguments, names, strict=True))
         return tuple(self.value(argument) for argument in graph.arguments)
 
     def value(self, value: Any) -> Value:
-        name = self._names.setdefault(value, f"v{len(self._names)}")
+        name = self.names.setdefault(value, f"v{len(self.names)}")
         return Value(name, *_type(value.type))
 
     def program(self, name: str, functions: tuple[str, ...], system: str | None) -> Program:
@@ -140,7 +158,7 @@ class _Reader:
         # What was fused into an operation is noted before its own node.
         sources = _SOURCE.findall(location)
         return ProgramOperation(
-            name=self._name(operation),
+            name=self.kind(operation),
             operands=tuple(self.value(operand).name for operand in operation.operands),
             results=tuple(self.value(result) for result in operation.results),
             attributes={key: str(value) for key, value in attributes.items()},
@@ -149,7 +167,7 @@ class _Reader:
             nested=nested,
         )
 
-    def _name(self, operation: Any) -> str:
+    def kind(self, operation: Any) -> str:
         """Return the kind of ``operation``; that of a call is the operation that the called graph is made of."""
         if operation.name == "coreai.invoke" and (called := self._graphs.get(_callee(operation))) is not None:
             composite = _COMPOSITE.search(str(called.attributes["composite_decl"])) if _is_composite(called) else None

@@ -18,9 +18,11 @@ from typing import IO, Any
 
 import numpy as np
 from coreai.authoring import AIModelAsset
+from coreai.authoring.asset import OSVersion
 from coreai.runtime import NDArray
 
-from deploykit.targets.coreai.bytecode import describe, expose, load_program, program_text
+from deploykit.targets.coreai.bytecode import describe, expose, load_program, program_text, with_own_names
+from deploykit.targets.coreai.integers import Integers
 from deploykit.targets.coreai.message import Arrays, Body, receive, send
 
 
@@ -82,12 +84,23 @@ def _text(body: Body) -> tuple[Body, Arrays]:
 
 def _expose(body: Body) -> tuple[Body, Arrays]:
     program = load_program(Path(body["path"]))
-    names = expose(program)
+    names = expose(program, only=body.get("only"))
     program.save_asset(Path(body["to"]))
     return {"names": names}, {}
 
 
-_READERS = {"describe": _describe, "text": _text, "expose": _expose}
+def _quantize(body: Body) -> tuple[Body, Arrays]:
+    program = load_program(Path(body["path"]))
+    integers = Integers(program)
+    weights = integers.compress(body["bits"], set(body["kept_weights"]))
+    activations = []
+    if body["scales"] is not None:
+        activations = integers.round_activations(body["scales"], {*body["kept"], *integers.left})
+    with_own_names(program).save_asset(Path(body["to"]), None, OSVersion(body["system"]))
+    return {"weights": weights, "activations": activations, "left": integers.left}, {}
+
+
+_READERS = {"describe": _describe, "text": _text, "expose": _expose, "quantize": _quantize}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from deploykit.targets.base import Array
 from deploykit.targets.coreai.message import Arrays, Body, receive, send
@@ -49,7 +49,7 @@ class Child:
             )
         self.close = weakref.finalize(self, _end, self._process, folder)
 
-    def ask(self, question: str, arrays: Mapping[str, Array] | None = None, **arguments: str) -> tuple[Body, Arrays]:
+    def ask(self, question: str, arrays: Mapping[str, Array] | None = None, **arguments: Any) -> tuple[Body, Arrays]:
         """Return the answer to ``question`` about the asset. Raises ArtifactError where there is none."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -57,7 +57,7 @@ def read_contents(path: Path) -> FileContents:
         operations=dict(operations.most_common()),
         transposes=operations["transpose"],
         quantized={kind: count for kind, count in operations.most_common() if kind.startswith(_QUANTIZED)},
-        weights=_weights(program),
+        weights=stored_weights(program),
         computed=dict(
             Counter(
                 value.dtype
@@ -107,7 +107,8 @@ def _declared(name: str, value: Value, meaning: str) -> FileTensor:
     return FileTensor(name, shape, value.dtype, meaning=meaning)
 
 
-def _weights(program: Program) -> tuple[WeightBytes, ...]:
+def stored_weights(program: Program) -> tuple[WeightBytes, ...]:
+    """Return the constants of ``program`` by dtype."""
     return sum_by_dtype(_constants(program))
 
 

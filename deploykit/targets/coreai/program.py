@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ BYTECODE = "main.mlirb"
 HASH = "main.hash"
 METADATA = "metadata.json"
 ENTRY = "main"
+# What Core AI multiplies by stored weights in, and in integers where both factors are.
+INTEGER_OPERATIONS = frozenset({
+    "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d", "batch_matmul", "broadcasting_batch_matmul",
+})  # fmt: skip
 _MAGIC = b"ML\xefR"
+# A node that the lowered graph does not have: the converter takes one of its nodes as several.
+_STEP = re.compile(r"step_\d+_")
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,41 @@ class Program:
         """Return every value by name, inputs first."""
         made = (value for operation in self.operations for value in operation.results)
         return {value.name: value for value in (*self.inputs, *made)}
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One number or tensor that depends on an input: named after the value of the lowered graph that it completes.
+
+    ``inside`` is its own value, ``reads`` names what it was made from: inputs and other such values.
+    """
+
+    name: str
+    inside: Value
+    operation: ProgramOperation
+    position: int
+    reads: tuple[str, ...]
+    origin: str
+
+
+def computed(program: Program) -> Iterator[Computed]:
+    """Yield what ``program`` computes from its inputs, in order; truth values are left out, they cannot be outputs."""
+    # What a reader of a value reads: the value, or what a value that cannot be seen was made from.
+    stands: dict[str, tuple[str, ...]] = {value.name: (value.name,) for value in program.inputs}
+    taken: set[str] = set()
+    for position, operation in enumerate(program.operations):
+        if operation.nested or stands.keys().isdisjoint(operation.operands):
+            continue
+        reads = tuple(dict.fromkeys(read for operand in operation.operands for read in stands.get(operand, ())))
+        origin = "" if _STEP.fullmatch(operation.origin) else operation.origin
+        for value in operation.results:
+            if value.shape is None or value.dtype == "bool":
+                stands[value.name] = reads
+                continue
+            name = value.name if not origin or origin in taken else origin
+            taken.add(name)
+            stands[value.name] = (name,)
+            yield Computed(name, value, operation, position, reads, origin)
 
 
 def program_from_json(body: dict[str, Any]) -> Program:

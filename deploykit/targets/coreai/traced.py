@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +11,9 @@ import numpy as np
 
 from deploykit.targets.base import Array
 from deploykit.targets.coreai.client import Child
-from deploykit.targets.coreai.program import Program, program_from_json
+from deploykit.targets.coreai.program import Program, computed, program_from_json
 from deploykit.targets.traced import Arithmetic, NotTracedError, Trace, TracedValue
 
-# A node that the lowered graph does not have: the converter takes one of its nodes as several.
-_STEP = re.compile(r"step_\d+_")
 EXPOSED = "Apple's runtime returns every value that it is asked for: operations that it would fuse run one by one here"
 SAME = f"{EXPOSED}; the outputs are those of a plain run, bit by bit"
 
@@ -49,31 +46,17 @@ def trace(path: Path, inputs: Mapping[str, Array], arithmetic: Arithmetic) -> Tr
 
 def _values(program: Program, found: Mapping[str, Array], outputs: Mapping[str, str]) -> Iterator[TracedValue]:
     """Yield the values of ``program`` that depend on an input; ``outputs`` is value → output of the asset."""
-    # What a reader of a value reads: the value, or what a value that cannot be seen was made from.
-    stands: dict[str, tuple[str, ...]] = {value.name: (value.name,) for value in program.inputs}
     exposed = {value: output for output, value in program.outputs.items()}
-    taken: set[str] = set()
-    for position, operation in enumerate(program.operations):
-        if operation.nested or stands.keys().isdisjoint(operation.operands):
-            continue
-        reads = tuple(dict.fromkeys(read for operand in operation.operands for read in stands.get(operand, ())))
-        origin = "" if _STEP.fullmatch(operation.origin) else operation.origin
-        for value in operation.results:
-            if value.name not in exposed:
-                stands[value.name] = reads
-                continue
-            name = value.name if not origin or origin in taken else origin
-            taken.add(name)
-            stands[value.name] = (name,)
-            yield TracedValue(
-                name=name,
-                operation=operation.name,
-                position=position,
-                reads=reads,
-                value=found[exposed[value.name]],
-                output=outputs.get(value.name),
-                origins=(origin,) if origin else (),
-            )
+    for one in computed(program):
+        yield TracedValue(
+            name=one.name,
+            operation=one.operation.name,
+            position=one.position,
+            reads=one.reads,
+            value=found[exposed[one.inside.name]],
+            output=outputs.get(one.inside.name),
+            origins=(one.origin,) if one.origin else (),
+        )
 
 
 def _against_plain(found: Mapping[str, Array], plain: Mapping[str, Array]) -> str:
