@@ -24,7 +24,9 @@ from deploykit.cli.main import app
 from deploykit.graph import optimize
 from deploykit.graph.simplify import PASSES
 from deploykit.recipe import ProjectFile, RecipeFile
+from deploykit.targets.schemes import Scheme, precisions_of, scheme
 from deploykit.targets.table import TARGETS, part
+from deploykit.vocab import Precision, Target
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -60,7 +62,7 @@ def targets() -> str:
         cells = (
             row.target,
             f"`{row.suffix}`",
-            _listed(row.precisions),
+            _listed(precisions_of(row.target)),
             _listed(row.layouts),
             _listed(row.input_kinds),
             _listed(row.output_kinds),
@@ -73,7 +75,17 @@ def targets() -> str:
         parts.append(
             f"| {row.target} | {row.runtime} | {', '.join(row.packages.values())} | `{row.install_command()}` |"
         )
+    parts += ["", "## Precisions", "", "| precision | " + " | ".join(TARGETS) + " |", "|---" * (1 + len(TARGETS)) + "|"]
+    for precision in Precision:
+        parts.append(f"| `{precision}` | " + " | ".join(_scheme(target, precision) for target in TARGETS) + " |")
     return "\n".join([*parts, ""])
+
+
+def _scheme(target: Target, precision: Precision) -> str:
+    known = scheme(target, precision)
+    if isinstance(known, Scheme):
+        return known.meaning + (f" (from {known.minimum_os} on)" if known.minimum_os else "")
+    return f"refused: {known.reason}; nearest: `{known.nearest}`"
 
 
 def _listed(values: tuple[object, ...]) -> str:

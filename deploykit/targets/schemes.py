@@ -60,14 +60,18 @@ SCHEMES: dict[Target, dict[Precision, Scheme | Impossible]] = {
     Target.COREAI: {
         Precision.FP32: _FLOAT,
         Precision.FP16: _HALF,
+        Precision.INT8: Scheme("quantize and dequantize around layers, int8 weights"),
+        Precision.W8A16: Impossible(f"Core AI has no {_SIXTEEN}", Precision.INT8_WEIGHTS),
+        Precision.INT8_WEIGHTS: Scheme("int8 weights, float arithmetic"),
+        Precision.PALETTE6: Scheme("6-bit palettes of weights"),
+        Precision.PALETTE4: Scheme("4-bit palettes of weights"),
     },
 }
-_NOT_YET = Impossible("deploykit writes no integers into Core AI assets", Precision.FP16)
 
 
 def scheme(target: Target, precision: Precision) -> Scheme | Impossible:
     """Return what ``precision`` means in files of ``target``, or why it has none."""
-    return SCHEMES[target].get(precision, _NOT_YET)
+    return SCHEMES[target][precision]
 
 
 def precisions_of(target: Target) -> tuple[Precision, ...]:

@@ -14,7 +14,8 @@ from deploykit.errors import TargetError
 from deploykit.lowering import ExportOptions, options_for, plan_export
 from deploykit.pipeline import installed_targets
 from deploykit.recipe import load_recipe
-from deploykit.records import ExportPlan
+from deploykit.records import ExportPlan, QuantizationPlan, to_json
+from deploykit.targets.schemes import check_scheme, precisions_of, scheme
 from deploykit.targets.table import TARGETS, check_plan, part, require, target_of
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
 
@@ -38,6 +39,7 @@ OTHER = {
     "passes": (),
     "opset": 20,
     "minimum_os": "iOS17",
+    "quantization": QuantizationPlan(None, None, True, 0.6, "0" * 64),
 }
 
 
@@ -78,7 +80,7 @@ def test_each_target_plans_its_defaults_and_all_that_its_row_offers(target, reci
     assert plan.passes[:2] == ("remove_no_ops", "drop_unused_outputs")
     folders = {plan.folder()}
     choices = [
-        *(ExportOptions(precision=one) for one in row.precisions if one is not Precision.FP32),
+        *(ExportOptions(precision=one) for one in precisions_of(target) if one is not Precision.FP32),
         *(ExportOptions(input_kind=one) for one in row.input_kinds if one is not InputKind.TENSOR),
         *(ExportOptions(output_kind=one) for one in row.output_kinds if one is not OutputKind.LOGITS),
         *(ExportOptions(layout=one) for one in row.layouts if one is not Layout.NCHW),
@@ -190,3 +192,32 @@ def test_a_file_belongs_to_the_target_of_its_suffix(name):
 def test_other_files_are_refused(name):
     with pytest.raises(TargetError, match="not one of the formats"):
         target_of(Path(name))
+
+
+@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("precision", list(Precision))
+def test_every_cell_is_a_scheme_or_is_refused_with_its_reason_and_the_nearest(target, precision, recipe):
+    known = scheme(target, precision)
+    if precision in precisions_of(target):
+        plan = plan_export(recipe, target, ExportOptions(precision=precision))
+        assert (plan.quantization is None) == precision.is_float
+        return
+    with pytest.raises(TargetError) as caught:
+        plan_export(recipe, target, ExportOptions(precision=precision))
+    assert known.reason in str(caught.value)
+    assert f"--precision {known.nearest}" in str(caught.value)
+    assert known.nearest in precisions_of(target)
+
+
+def test_integers_ask_for_a_system_that_takes_them(recipe):
+    assert plan_export(recipe, Target.COREML, ExportOptions(precision=Precision.INT8)).minimum_os == "iOS17"
+    check_scheme(Target.COREML, Precision.INT8, "iOS18")
+    with pytest.raises(TargetError, match="iOS17 or newer"):
+        plan_export(recipe, Target.COREML, ExportOptions(precision=Precision.INT8, minimum_os="iOS16"))
+
+
+def test_a_float_plan_is_named_as_before_there_were_integers(recipe):
+    plan = plan_export(recipe, Target.ONNX, ExportOptions())
+    body = {key: value for key, value in to_json(plan).items() if key != "quantization"}
+    assert plan.digest() == hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    assert plan_export(recipe, Target.ONNX, ExportOptions(precision=Precision.INT8)).digest() != plan.digest()
