@@ -111,7 +111,7 @@ def require_ranges(path: Path, needed: Iterable[str], ranges: Mapping[str, Range
             where=str(path),
             found=", ".join(f"{name}: {ranges[name].lowest} to {ranges[name].highest}" for name in wrong[:5]),
             expected="finite ranges",
-            next_step="look for the operation that overflows with `deploykit verify --attribute`",
+            next_step="look for the operation that overflows with `deploykit verify --layers`",
         )
 
 
