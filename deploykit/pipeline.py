@@ -35,7 +35,7 @@ from deploykit.lowering import (
 from deploykit.network import LoadedNetwork
 from deploykit.quantize.calibration import CalibrationSet, calibration_set
 from deploykit.quantize.file import float_plan, quantize_file
-from deploykit.quantize.prepare import prepare
+from deploykit.quantize.prepare import Prepared, prepare
 from deploykit.recipe import Output, Recipe
 from deploykit.records import Artifact, Comparison, ExportPlan, PassReport, SkippedTarget, TensorRecord
 from deploykit.targets.base import ExportRequest, Runtime
@@ -99,6 +99,7 @@ class Exporter:
     reference: tuple[Outputs, ...]
     certificate: Certificate
     _exact: dict[tuple[object, ...], Graph] = field(default_factory=dict, init=False, repr=False)
+    _prepared: dict[str, Prepared] = field(default_factory=dict, init=False, repr=False)
 
     def exact(self, plan: ExportPlan) -> Graph:
         """Return the graph that ``plan`` rounds and lowers, seen to equal the training form in float64.
@@ -111,6 +112,14 @@ class Exporter:
             self._require_equal(graph, plan)
             self._exact[key] = graph
         return self._exact[key]
+
+    def _ready(self, plan: ExportPlan, calibration: CalibrationSet | None, say: Step) -> Prepared:
+        """Return the graph that is written for ``plan``, prepared once for all limits of what integers may cost."""
+        any_limit = None if plan.quantization is None else replace(plan.quantization, max_drop=None)
+        key = replace(plan, quantization=any_limit).digest()
+        if key not in self._prepared:
+            self._prepared[key] = prepare(self.exact(plan), plan, self.network.recipe, calibration, say)
+        return self._prepared[key]
 
     def _require_equal(self, graph: Graph, plan: ExportPlan) -> None:
         recipe, sample = self.network.recipe, self.samples[0]
@@ -160,7 +169,7 @@ class Exporter:
         for output in recipe.deployed():
             require_scores(output, gather(self.reference, output.name), plan.output_kind)
         say(f"{target}: lowering")
-        prepared = prepare(self.exact(plan), plan, recipe, calibration, say)
+        prepared = self._ready(plan, calibration, say)
         graph = finish(prepared.graph, plan)
         request = ExportRequest(graph, float_plan(plan), recipe, describe(self.network, plan))
         with staged(output_dir / recipe.name / plan.folder()) as folder:

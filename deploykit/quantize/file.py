@@ -189,7 +189,7 @@ def _record(
         activations=made.activations,
         weights=made.weights,
         weight_bytes=made.weight_bytes,
-        float_weight_bytes=made.float_weight_bytes,
+        float_weight_bytes=made.float_weight_bytes * (2 if float_plan(file.plan).precision is Precision.FP16 else 1),
         processor=f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
         calibration=None if calibration is None else calibration.record,
         estimator=prepared.estimator,

@@ -25,6 +25,8 @@ from deploykit.targets.coreai.program import (
 from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
 from deploykit.vocab import Precision
 
+# The float file that integers are put into: what is not quantized runs in half precision on these devices.
+FLOAT_PRECISION = Precision.FP16
 _BITS = {Precision.INT8: None, Precision.INT8_WEIGHTS: None, Precision.PALETTE6: 6, Precision.PALETTE4: 4}
 _WEIGHT_DTYPES = ("float", "bfloat", "int8", "uint8", "uint4", "uint6")
 

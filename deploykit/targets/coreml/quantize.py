@@ -19,6 +19,8 @@ from deploykit.targets.coreml.program_file import ProgramFile, float_dtype, tens
 from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
 from deploykit.vocab import Precision
 
+# The float file that integers are put into: what is not quantized runs in half precision on these devices.
+FLOAT_PRECISION = Precision.FP16
 # What Core ML multiplies integers in. Other operations would only round once more.
 _INTEGER_OPERATIONS = ("conv", "conv_transpose", "linear", "matmul")
 # The opset of a program's oldest system is called CoreML5 for iOS 15, CoreML6 for iOS 16 and so on.
