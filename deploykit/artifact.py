@@ -274,9 +274,13 @@ def _quantization(body: dict[str, Any]) -> Quantization:
 
 
 def _tensor(body: dict[str, Any]) -> TensorRecord:
-    order = body["color_order"]
     return TensorRecord(
-        body["name"], tuple(body["shape"]), body["dtype"], Layout(body["layout"]), ColorOrder(order) if order else None
+        **{
+            **body,
+            "shape": tuple(body["shape"]),
+            "layout": Layout(body["layout"]),
+            "color_order": ColorOrder(body["color_order"]) if body["color_order"] else None,
+        }
     )
 
 

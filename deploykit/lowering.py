@@ -44,6 +44,7 @@ class ExportOptions:
     correct_biases: bool = True
     max_drop: float | None = MAX_DROP
     calibration: str | None = None
+    integer_io: bool = False
 
 
 def optional_passes(target: Target) -> tuple[str, ...]:
@@ -81,7 +82,7 @@ def plan_export(recipe: Recipe, target: Target, options: ExportOptions) -> Expor
         minimum_os=options.minimum_os or default_minimum_os(target, options.precision),
         quantization=_quantization(options),
     )
-    check_scheme(target, plan.precision, plan.minimum_os)
+    check_scheme(target, plan.precision, plan.minimum_os, integer_io=options.integer_io)
     check_plan(plan)
     return plan
 
@@ -103,6 +104,7 @@ def _quantization(options: ExportOptions) -> QuantizationPlan | None:
         correct_biases=options.correct_biases,
         max_drop=options.max_drop,
         calibration=options.calibration,
+        integer_io=options.integer_io,
     )
 
 

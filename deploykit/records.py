@@ -109,7 +109,8 @@ class QuantizationPlan:
 
     ``equalization`` is the exponent of the scales, 0 for none. ``max_drop`` are points of mIoU between the masks of
     the file and those of the float network that may be lost on the judging images before a layer is left in float;
-    None leaves none. ``calibration`` is the SHA-256 of the images.
+    None leaves none. ``calibration`` is the SHA-256 of the images. With ``integer_io`` the file takes and returns the
+    integers themselves, whose scales it states.
     """
 
     estimator: Estimator | None
@@ -117,6 +118,7 @@ class QuantizationPlan:
     correct_biases: bool
     max_drop: float | None
     calibration: str | None
+    integer_io: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ class ExportPlan:
 class TensorRecord:
     """One input or output of an artifact as its file declares it; ``color_order`` where the file says so.
 
-    An axis of any size is -1 in ``shape``.
+    An axis of any size is -1 in ``shape``. With a ``scale`` the integers q of the tensor stand for
+    ``scale · (q - zero_point)``.
     """
 
     name: str
@@ -200,6 +203,8 @@ class TensorRecord:
     dtype: str
     layout: Layout
     color_order: ColorOrder | None = None
+    scale: float | None = None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from deploykit.cli.quantization_options import (
     EqualizeOption,
     EstimatorOption,
     HeldOutOption,
+    IntegerIoOption,
     MaxDropOption,
     Switch,
     calibrated,
@@ -120,6 +121,7 @@ def export(
     equalize: EqualizeOption = None,
     correct_biases: CorrectBiasesOption = Switch.ON,
     max_drop: MaxDropOption = None,
+    integer_io: IntegerIoOption = False,
     held_out: HeldOutOption = 32,
     optimize: Annotated[
         Switch, typer.Option("--optimize", help="off gives the plain conversion: only what the converter needs.")
@@ -177,7 +179,12 @@ def export(
         if variant is not None:
             chosen, options, named = _apply_variant(chosen, variant, options, (precision, input_kind, output_kind))
         options = with_quantization(
-            options, estimator=estimator, equalize=equalize, correct_biases=correct_biases, max_drop=max_drop
+            options,
+            estimator=estimator,
+            equalize=equalize,
+            correct_biases=correct_biases,
+            max_drop=max_drop,
+            integer_io=integer_io,
         )
         if parsed is not None:
             chosen = chosen.with_size(*parsed)

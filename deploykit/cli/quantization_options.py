@@ -52,6 +52,9 @@ MaxDropOption = Annotated[
         show_default="0.6",
     ),
 ]
+IntegerIoOption = Annotated[
+    bool, typer.Option("--integer-io", help="The file takes and returns the integers themselves; TFLite only.")
+]
 HeldOutOption = Annotated[
     int, typer.Option("--held-out", help="Evaluate a file with integers on so many held-out portraits; 0: not at all.")
 ]
@@ -64,6 +67,7 @@ def with_quantization(
     equalize: Switch | None,
     correct_biases: Switch,
     max_drop: float | None,
+    integer_io: bool,
 ) -> ExportOptions:
     """Return ``options`` with what the command line says of integers. Raises UsageError for what has no meaning."""
     from dataclasses import replace
@@ -76,6 +80,7 @@ def with_quantization(
         "--estimator": estimator is not None,
         "--equalize": equalize is not None,
         "--max-drop": max_drop is not None,
+        "--integer-io": integer_io,
     }
     if options.precision.is_float and any(given.values()):
         raise UsageError(
@@ -91,6 +96,7 @@ def with_quantization(
         equalization=strengths[equalize],
         correct_biases=correct_biases is Switch.ON,
         max_drop=options.max_drop if max_drop is None else max_drop,
+        integer_io=integer_io,
     )
 
 

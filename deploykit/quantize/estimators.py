@@ -57,9 +57,16 @@ def see(runs: Callable[[], Iterator[Mapping[str, Array]]]) -> dict[str, Seen]:
     for values in runs():
         for name, value in values.items():
             if name in counts:
-                bounds = float(found[name].lowest.min()), float(found[name].highest.max())
-                counts[name] += np.histogram(value, BINS, bounds)[0]
+                counts[name] += _counted(value, float(found[name].lowest.min()), float(found[name].highest.max()))
     return {name: Seen(one.lowest, one.highest, counts.get(name)) for name, one in found.items()}
+
+
+def _counted(value: Array, lowest: float, highest: float) -> NDArray[np.int64]:
+    """Return how many of ``value`` lie in each bin from ``lowest`` to ``highest``, which may hardly differ."""
+    if highest <= lowest:
+        return np.bincount([0], [value.size], BINS).astype(np.int64)
+    places = (np.asarray(value, dtype=np.float64).ravel() - lowest) / (highest - lowest) * BINS
+    return np.bincount(np.clip(places.astype(np.int64), 0, BINS - 1), minlength=BINS)
 
 
 def estimate(seen: Seen, estimator: Estimator) -> Range:

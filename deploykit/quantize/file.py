@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,14 +80,18 @@ def quantize_file(
     ranges = _ranges(file, activations, calibration.ranges)
     layers = layers_of(activations, prepared)
     made_with: dict[int, QuantizedFile] = {}
+    integers: dict[str, Any] = {"integer_io": True} if wanted.integer_io else {}
+    last = _last(activations)
 
     def measure(count: int) -> Trade:
         say(f"{plan.target}: measuring with {count} of {len(prepared.ranking)} layers in float")
         kept = {one.layer for one in prepared.ranking[:count]}
         names = {one.name for one in activations if one.quantizes and layers.get(one.name) in kept}
+        # What is returned as integers has to be computed in integers.
+        names -= last if integers else set()
         _remove(output)
         with contained():
-            made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names)
+            made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names, **integers)
         found = _outputs(output, plan, recipe, calibration.judge)
         size = sum(item.size_bytes for item in hash_files(output))
         return Trade(count, drop_points(recipe, plan, found, prepared.reference), made_with[count].weight_bytes, size)
@@ -118,6 +123,20 @@ def layers_of(activations: Sequence[Activation], prepared: Prepared) -> dict[str
         own = [prepared.layer_of[origin] for origin in one.origins if origin in prepared.layer_of]
         read = [found[name] for name in one.reads if name in found]
         found[one.name] = (own or read or [BEFORE])[0]
+    return found
+
+
+def _last(activations: Sequence[Activation]) -> set[str]:
+    """Return what a file returns, and what is only moved about between being computed and being returned."""
+    known = {one.name: one for one in activations}
+    found = set(known) - {name for one in activations for name in one.reads}
+    pending = list(found)
+    while pending:
+        one = known[pending.pop()]
+        if not one.quantizes or not one.takes_weights:
+            new = [name for name in one.reads if name in known and name not in found]
+            found.update(new)
+            pending += new
     return found
 
 

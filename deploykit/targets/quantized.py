@@ -95,12 +95,14 @@ class Quantizer(Protocol):
         ranges: Mapping[str, Range],
         kept: Collection[str] = (),
         kept_weights: Collection[str] = (),
+        integer_io: bool = False,
     ) -> QuantizedFile:
         """Write the float file ``path`` as ``output`` with the integers of ``precision``; ``path`` stays as it is.
 
         ``ranges`` are those of the activations, by name; empty where the precision quantizes weights alone. The
         operations that compute the values ``kept`` work in floating point on weights that are still stored as
         integers; of ``kept_weights`` the weights stay floating point too. The same call gives the same bytes.
+        With ``integer_io`` the file takes and returns the integers themselves; schemes without that lack the argument.
 
         Raises TargetError where the target's quantizer does not take the file.
         """

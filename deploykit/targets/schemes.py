@@ -11,10 +11,14 @@ from deploykit.vocab import Precision, Target
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a precision means in the files of one target; ``minimum_os`` is the oldest system that takes it."""
+    """What a precision means in the files of one target; ``minimum_os`` is the oldest system that takes it.
+
+    ``integer_io`` says whether a file may take and return the integers themselves.
+    """
 
     meaning: str
     minimum_os: str | None = None
+    integer_io: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ SCHEMES: dict[Target, dict[Precision, Scheme | Impossible]] = {
     Target.TFLITE: {
         Precision.FP32: _FLOAT,
         Precision.FP16: Scheme("float16 weights; delegates compute in what they have, the CPU in float32"),
-        Precision.INT8: Scheme("full integer: int8 activations and weights, float32 inputs and outputs"),
-        Precision.W8A16: Scheme("full integer: int16 activations, int8 weights, float32 inputs and outputs"),
+        Precision.INT8: Scheme("full integer, floats or integers in and out", integer_io=True),
+        Precision.W8A16: Scheme("full integer, int16 activations, floats or integers in and out", integer_io=True),
         Precision.INT8_WEIGHTS: Scheme("int8 weights, float32 arithmetic"),
         Precision.PALETTE6: Impossible("TFLite has no palettes", Precision.INT8_WEIGHTS),
         Precision.PALETTE4: Impossible("TFLite has no palettes", Precision.INT8_WEIGHTS),
@@ -86,8 +90,11 @@ def default_minimum_os(target: Target, precision: Precision) -> str | None:
     return own or TARGETS[target].default_minimum_os
 
 
-def check_scheme(target: Target, precision: Precision, minimum_os: str | None) -> None:
-    """Raise TargetError where files of ``target`` cannot have ``precision``, or not for systems as old as asked."""
+def check_scheme(target: Target, precision: Precision, minimum_os: str | None, *, integer_io: bool = False) -> None:
+    """Raise TargetError where files of ``target`` cannot have ``precision``, or not for systems as old as asked.
+
+    Or not ``integer_io``, where that is asked for.
+    """
     known = scheme(target, precision)
     if isinstance(known, Impossible):
         raise TargetError(
@@ -96,6 +103,16 @@ def check_scheme(target: Target, precision: Precision, minimum_os: str | None) -
             found=f"{precision}: {known.reason}",
             expected=", ".join(precisions_of(target)),
             next_step=f"the nearest: --precision {known.nearest}",
+        )
+    if integer_io and not known.integer_io:
+        every = [(one, name, cell) for one, row in SCHEMES.items() for name, cell in row.items()]
+        able = [f"{one} {name}" for one, name, cell in every if isinstance(cell, Scheme) and cell.integer_io]
+        raise TargetError(
+            f"A {precision} file of {target} takes and returns floats.",
+            where="--integer-io",
+            found=f"{target} {precision}",
+            expected=", ".join(able),
+            next_step="leave --integer-io out",
         )
     systems = TARGETS[target].minimum_os
     if known.minimum_os and minimum_os in systems and systems.index(minimum_os) < systems.index(known.minimum_os):

@@ -116,17 +116,27 @@ def feed(sample: Sample, records: Sequence[TensorRecord], recipe: Recipe) -> dic
         tensor = sample.tensors[record.name]
         if record.layout is Layout.NHWC and tensor.ndim == 4:
             tensor = tensor.transpose(0, 2, 3, 1)
-        given[record.name] = np.ascontiguousarray(tensor.astype(record.dtype))
+        given[record.name] = np.ascontiguousarray(_in_numbers_of(record, tensor))
     return given
 
 
 def read_back(
     outputs: Mapping[str, NDArray[np.generic]], records: Sequence[TensorRecord]
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the ``outputs`` of a file, as its ``records`` declare them, in the layout of the network: NCHW."""
-    return {
-        record.name: outputs[record.name].transpose(0, 3, 1, 2)
-        if record.layout is Layout.NHWC and outputs[record.name].ndim == 4
-        else outputs[record.name]
-        for record in records
-    }
+    """Return the ``outputs`` of a file, as its ``records`` declare them, as real numbers in the network's NCHW."""
+    found = {}
+    for record in records:
+        value = outputs[record.name]
+        if record.scale is not None:
+            value = ((value.astype(np.float32) - record.zero_point) * np.float32(record.scale)).astype(np.float32)
+        found[record.name] = value.transpose(0, 3, 1, 2) if record.layout is Layout.NHWC and value.ndim == 4 else value
+    return found
+
+
+def _in_numbers_of(record: TensorRecord, tensor: NDArray[np.float32]) -> NDArray[np.generic]:
+    """Return ``tensor`` in the dtype of ``record``: integers stand for real numbers where it states a scale."""
+    if record.scale is None:
+        return tensor.astype(record.dtype)
+    limits = np.iinfo(record.dtype)
+    integers = np.rint(tensor / np.float32(record.scale)) + record.zero_point
+    return np.asarray(np.clip(integers, limits.min, limits.max), dtype=record.dtype)

@@ -79,6 +79,12 @@ def test_a_constant_and_nothing_at_all_have_a_range(estimator):
 
 
 @pytest.mark.parametrize("estimator", list(Estimator))
+def test_half_precision_and_values_that_hardly_differ_have_a_range(estimator):
+    close = np.array([5.0, 5.0, 5.0 + 2**-8], np.float16)
+    assert 5.0 <= estimate(_seen(close, close), estimator).highest <= 5.01
+
+
+@pytest.mark.parametrize("estimator", list(Estimator))
 def test_what_is_not_finite_has_none(estimator):
     with pytest.raises(ValueError, match="not finite"):
         estimate(_seen(np.array([1.0, np.nan])), estimator)

@@ -135,6 +135,16 @@ def test_the_real_network_keeps_its_masks_on_real_photos(shared_cases, target, t
             assert (found & truth).sum() / (found | truth).sum() >= 0.98
 
 
+@pytest.mark.full
+def test_a_tflite_file_of_integers_alone_is_judged_like_any_other(written):
+    artifact = written(Target.TFLITE, replace(CHOSEN, integer_io=True, max_drop=3.0))
+    assert artifact.passed
+    record = read_artifact(artifact.path)
+    assert {one.dtype for one in (*record.inputs, *record.outputs)} == {"int8"}
+    assert all(one.scale for one in record.inputs)
+    assert record.inputs == artifact.inputs
+
+
 def test_the_costliest_layers_are_kept_first(written):
     made = written(Target.ONNX, replace(CHOSEN, max_drop=1.5)).quantization
     alone = [one.alone_snr_db for one in made.kept]

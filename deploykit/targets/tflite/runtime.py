@@ -85,7 +85,11 @@ def _record(name: str, detail: Mapping[str, Any], stated: str | None) -> TensorR
     shape = tuple(int(size) for size in stated_shape)
     # A file that does not say its layout has few channels and many columns, or the other way round.
     last = len(shape) == 4 and shape[-1] <= 4 < shape[1] if stated is None else stated == Layout.NHWC
-    return TensorRecord(name, shape, np.dtype(detail["dtype"]).name, Layout.NHWC if last else Layout.NCHW)
+    layout, dtype = Layout.NHWC if last else Layout.NCHW, np.dtype(detail["dtype"])
+    scale, zero_point = detail["quantization"]
+    if dtype.kind != "i" or not scale:
+        return TensorRecord(name, shape, dtype.name, layout)
+    return TensorRecord(name, shape, dtype.name, layout, scale=float(scale), zero_point=int(zero_point))
 
 
 def open_artifact(path: Path, threads: int = 1) -> LiteRTRuntime:
