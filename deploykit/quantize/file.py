@@ -81,14 +81,14 @@ def quantize_file(
     layers = layers_of(activations, prepared)
     made_with: dict[int, QuantizedFile] = {}
     integers: dict[str, Any] = {"integer_io": True} if wanted.integer_io else {}
-    last = _last(activations)
+    border = _border(activations) if wanted.integer_io else set()
 
     def measure(count: int) -> Trade:
         say(f"{plan.target}: measuring with {count} of {len(prepared.ranking)} layers in float")
         kept = {one.layer for one in prepared.ranking[:count]}
         names = {one.name for one in activations if one.quantizes and layers.get(one.name) in kept}
-        # What is returned as integers has to be computed in integers.
-        names -= last if integers else set()
+        # What is taken or returned as integers has to be computed in integers.
+        names -= border
         _remove(output)
         with contained():
             made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names, **integers)
@@ -126,18 +126,25 @@ def layers_of(activations: Sequence[Activation], prepared: Prepared) -> dict[str
     return found
 
 
-def _last(activations: Sequence[Activation]) -> set[str]:
-    """Return what a file returns, and what is only moved about between being computed and being returned."""
+def _border(activations: Sequence[Activation]) -> set[str]:
+    """Return what lies between the inputs of a file and its first layers, and from the last layers to its outputs."""
     known = {one.name: one for one in activations}
-    found = set(known) - {name for one in activations for name in one.reads}
-    pending = list(found)
-    while pending:
-        one = known[pending.pop()]
-        if not one.quantizes or not one.takes_weights:
-            new = [name for name in one.reads if name in known and name not in found]
+    readers: dict[str, list[str]] = {name: [] for name in known}
+    for one in activations:
+        for name in one.reads:
+            readers.get(name, []).append(one.name)
+    first = {one.name for one in activations if not one.operation}
+    last = {name for name, own in readers.items() if not own}
+    for found, onwards in ((first, readers), (last, {name: known[name].reads for name in known})):
+        pending = list(found)
+        while pending:
+            name = pending.pop()
+            if known[name].takes_weights:
+                continue
+            new = [one for one in onwards[name] if one in known and one not in found]
             found.update(new)
             pending += new
-    return found
+    return first | last
 
 
 def drop_points(
