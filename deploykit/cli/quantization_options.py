@@ -49,7 +49,7 @@ MaxDropOption = Annotated[
         "--max-drop",
         metavar="POINTS",
         help="Points of mIoU against the float masks that integers may cost; layers stay in float until they do not.",
-        show_default="0.6",
+        show_default="0.75",
     ),
 ]
 IntegerIoOption = Annotated[

@@ -102,8 +102,7 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
     say("ranking the layers")
     simulation = Simulation(finish(found.graph, plan), everything=everything)
     reference = tuple(_named(exact, graph_inputs(exact, recipe, one)) for one in calibration.judge)
-    # One picture of each kind: what tells layers apart is seen on any.
-    ranking = rank(simulation, judging[::2], seen, found.estimator, expected[::2])
+    ranking = rank(simulation, judging, seen, found.estimator, expected)
     return replace(found, ranking=ranking, reference=reference)
 
 
