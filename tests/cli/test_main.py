@@ -68,7 +68,7 @@ def test_a_bug_stays_a_traceback_and_exits_70(deploykit, monkeypatch):
         (("export", "sinet", "--target", "coreml", "--opset", "18"), "does not apply to coreml"),
         (("export", "sinet", "--target", "onnx", "--opset", "3"), "18, 19"),
         (("export", "sinet", "--target", "coreml", "--minimum-os", "iOS9"), "iOS15"),
-        (("export", "sinet", "--precision", "int4"), "int8"),
+        (("export", "sinet", "--precision", "int4"), "int4"),
         (("export", "sinet", "--variant", "x"), "phone-camera"),
         (("export", "sinet", "--checkpoint", "nowhere.pth"), "nowhere.pth"),
         (("export", "sinet", "--images", "nowhere"), "nowhere"),
