@@ -44,6 +44,7 @@ from deploykit.graph.passes.pixel_shuffle_channels_last import (
     pixel_shuffle_channels_last,
     wide_pixel_shuffle_channels_last,
 )
+from deploykit.graph.passes.prelu_as_leaky_relu import prelu_as_leaky_relu
 from deploykit.graph.passes.prelu_as_relu_sum import prelu_as_relu_sum
 from deploykit.graph.passes.transposed_convolution_by_phases import (
     overlapping_transposed_convolution_by_phases,
@@ -90,6 +91,7 @@ PASSES: dict[str, Pass] = {
         overlapping_transposed_convolution_by_phases,
         pixel_shuffle_by_transposes,
         pixel_shuffle_channels_last,
+        prelu_as_leaky_relu,
         prelu_as_relu_sum,
         transposed_convolution_by_phases,
         two_class_softmax,

@@ -102,6 +102,17 @@ def _prelu(channels: int, side: int) -> Case:
     )
 
 
+def _one_slope(channels: int, side: int) -> Case:
+    return _case(
+        "PReLU of one slope",
+        f"{channels} channels, {side}x{side}",
+        (1, channels, side, side),
+        {"a": torch.tensor([0.25])},
+        plain=lambda m, x: F.prelu(x, m.a),
+        maximum=lambda m, x: torch.maximum(x, x * m.a),
+    )
+
+
 def _transposed(channels: int, side: int, groups: int, geometry: tuple[int, int, int] = (4, 1, 0)) -> Case:
     kernel, padding, further = geometry
     weight = _noise(channels, channels // groups, kernel, kernel)
@@ -301,6 +312,7 @@ def _adaptive(wanted: int, side: int) -> Case:
 
 CASES: tuple[Case, ...] = (
     *(_prelu(*size) for size in ((48, 28), (24, 56), (12, 112))),
+    *(_one_slope(*size) for size in ((48, 28), (24, 56), (12, 112))),
     *(_transposed(*size) for size in ((96, 7, 1), (32, 14, 1), (16, 56, 1), (8, 112, 1))),
     _transposed(16, 28, 1, (2, 0, 0)),
     _transposed(16, 28, 1, (3, 1, 1)),

@@ -145,12 +145,20 @@ def _chosen(target: Target, options: ExportOptions) -> frozenset[str]:
     return frozenset(asked) - frozenset(options.skip_passes)
 
 
-def _forms(target: Target, precision: Precision = Precision.FP16) -> tuple[Pass, ...]:
-    """Return the forms that files of ``target`` are faster with: those of half precision only in that."""
+def _forms(target: Target, precision: Precision | None = None) -> tuple[Pass, ...]:
+    """Return the forms that files of ``target`` are faster with: those of ``precision``, or of any.
+
+    A file with integers is made of one in single precision, and has its forms.
+    """
     lowering = part(target, "lowering")
     always: tuple[Pass, ...] = getattr(lowering, "FORMS", ())
+    single: tuple[Pass, ...] = getattr(lowering, "SINGLE_FORMS", ())
     half: tuple[Pass, ...] = getattr(lowering, "HALF_FORMS", ())
-    return (*always, *half) if precision is Precision.FP16 else always
+    return (
+        *(single if precision is not Precision.FP16 else ()),
+        *always,
+        *(half if precision in (Precision.FP16, None) else ()),
+    )
 
 
 def on_files(target: Target) -> tuple[str, ...]:

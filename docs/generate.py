@@ -197,8 +197,9 @@ def passes() -> str:
     parts += ["## For one target", ""]
     for target in TARGETS:
         lowering = part(target, "lowering")
-        for one in (*getattr(lowering, "FORMS", ()), *getattr(lowering, "HALF_FORMS", ())):
-            parts += _described(one.__module__, f"{one.__name__} ({target}, optional)")
+        for table in ("SINGLE_FORMS", "FORMS", "HALF_FORMS"):
+            for one in getattr(lowering, table, ()):
+                parts += _described(one.__module__, f"{one.__name__} ({target}, optional)")
         for one in lowering.PASSES:
             parts += _described(one.__module__, f"{one.__name__} ({target})")
     return "\n".join(parts)

@@ -84,6 +84,11 @@ CONSTRUCTS: Mapping[str, tuple[Form, ...]] = {
         Form("relu_sum", ("prelu_as_relu_sum",)),
         Form("operator", on_file=("prelu_operator",)),
     ),
+    "PReLU of one slope": (
+        Form("leaky_relu", ("prelu_as_leaky_relu",), targets=(Target.ONNX, Target.TFLITE)),
+        Form("relu_sum", ("prelu_as_relu_sum",)),
+        Form("operator", on_file=("prelu_operator",)),
+    ),
     "dense transposed convolution, stride 2": _TRANSPOSED,
     "depthwise transposed convolution, stride 2": _TRANSPOSED,
     "3x3 convolution to few channels": (

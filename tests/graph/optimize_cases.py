@@ -81,8 +81,9 @@ def same(one: Graph, other: Graph) -> bool:
 
 
 def relative_error(captured: Graph, after: Graph, x: Tensor) -> float:
-    """The worst relative error over the outputs."""
-    pairs = zip(captured.run(x), after.run(x), strict=True)
+    """The worst relative error over the outputs of ``after``, which ``captured`` has among others."""
+    names = dict(zip(captured.outputs, captured.run(x), strict=True))
+    pairs = [(names[name], value) for name, value in zip(after.outputs, after.run(x), strict=True)]
     return max(float((one.double() - two.double()).norm() / (one.double().norm() + 1e-300)) for one, two in pairs)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from deploykit import lowering
 from deploykit.chatter import contained
 from deploykit.graph.capture import capture, cast_graph
 from deploykit.graph.graph import Graph
@@ -31,15 +32,12 @@ WIDE = 24
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("target", Target)
 def test_the_forms_of_a_target_are_those_that_its_costs_choose(target, precision):
-    lowering = part(target, "lowering")
-    forms = set(getattr(lowering, "FORMS", ()))
-    if precision is Precision.FP16:
-        forms |= set(getattr(lowering, "HALF_FORMS", ()))
-    names = {form.__name__ for form in forms} | set(getattr(lowering, "ON_FILES", ()))
+    names = {form.__name__ for form in lowering._forms(target, precision)} | set(lowering.on_files(target))
     rows = {entry.precision for entry in costs.table() if entry.target is target}
     if precision not in rows:
         # Core ML and Core AI are counted in half precision only: their files hold the same operations in both.
-        precision = Precision.FP16
+        # A file with integers is made of one in single precision.
+        precision = Precision.FP32 if Precision.FP32 in rows else Precision.FP16
     assert costs.chosen_passes(target, precision) - {EVERYWHERE} == names
 
 

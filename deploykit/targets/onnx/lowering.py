@@ -10,6 +10,7 @@ from deploykit.graph.passes.convolution_in_blocks import convolution_in_blocks
 from deploykit.graph.passes.hard_activations_by_clamp import hard_activations_by_clamp
 from deploykit.graph.passes.pixel_shuffle_by_transposes import pixel_shuffle_by_transposes
 from deploykit.graph.passes.pixel_shuffle_channels_last import wide_pixel_shuffle_channels_last
+from deploykit.graph.passes.prelu_as_leaky_relu import prelu_as_leaky_relu
 from deploykit.graph.passes.prelu_as_relu_sum import prelu_as_relu_sum
 from deploykit.graph.passes.transposed_convolution_by_phases import overlapping_transposed_convolution_by_phases
 
@@ -21,6 +22,8 @@ FORMS: tuple[Pass, ...] = (
     wide_pixel_shuffle_channels_last,
     pixel_shuffle_by_transposes,
 )
+# Forms that come before these in files in single precision alone.
+SINGLE_FORMS: tuple[Pass, ...] = (prelu_as_leaky_relu,)
 # Further forms, for files in half precision alone.
 HALF_FORMS: tuple[Pass, ...] = (hard_activations_by_clamp,)
 # What its exporter or ONNX itself lacks.

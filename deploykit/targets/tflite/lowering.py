@@ -15,6 +15,7 @@ from deploykit.graph.passes.keepdim_reductions import keepdim_reductions
 from deploykit.graph.passes.nearest_by_index import nearest_by_index
 from deploykit.graph.passes.pixel_shuffle_channels_last import pixel_shuffle_channels_last
 from deploykit.graph.passes.plain_transposed_convolution import plain_transposed_convolution
+from deploykit.graph.passes.prelu_as_leaky_relu import prelu_as_leaky_relu
 from deploykit.graph.passes.resize_as_products import resize_as_products
 from deploykit.graph.passes.transposed_convolution_by_phases import transposed_convolution_by_phases
 
@@ -22,7 +23,12 @@ from deploykit.graph.passes.transposed_convolution_by_phases import transposed_c
 ON_FILES: tuple[str, ...] = ("prelu_operator",)
 
 # What LiteRT is faster with, as deploykit/targets/lowering_costs.py has it measured.
-FORMS: tuple[Pass, ...] = (convolution_in_blocks, transposed_convolution_by_phases, pixel_shuffle_channels_last)
+FORMS: tuple[Pass, ...] = (
+    prelu_as_leaky_relu,
+    convolution_in_blocks,
+    transposed_convolution_by_phases,
+    pixel_shuffle_channels_last,
+)
 # What its converter lacks.
 PASSES: tuple[Pass, ...] = (
     global_average_pooling,
