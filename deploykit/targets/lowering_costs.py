@@ -66,9 +66,11 @@ _BLOCKS = "convolution_in_blocks"
 _TRANSPOSES = "pixel_shuffle_by_transposes"
 _LAST = "pixel_shuffle_channels_last"
 _WIDE = "wide_pixel_shuffle_channels_last"
+_OPERATOR = "depth_to_space_operator"
 _SHUFFLES = (
     Form("two transposes", (_TRANSPOSES,), targets=(Target.ONNX,)),
     Form("channels last", (_LAST,), targets=(Target.TFLITE,)),
+    Form("operator", (_LAST,), (_OPERATOR,), targets=(Target.TFLITE,)),
     Form("by width", (_WIDE, _TRANSPOSES), targets=(Target.ONNX,)),
 )
 _TRANSPOSED = (

@@ -16,9 +16,10 @@ from deploykit.lowering import ExportOptions
 from deploykit.pipeline import Exporter, prepare_export
 from deploykit.records import Artifact, Tolerance
 from deploykit.targets.coreml.interpreter import MilInterpreter
+from deploykit.targets.tflite.inspection import read_contents
 from deploykit.verify.compare import compare
 from deploykit.verify.samples import draw_samples
-from deploykit.vocab import FLOAT_PRECISIONS, InputKind, Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, InputKind, Layout, Precision, Target
 
 GOLDEN = Tolerance("the figure that the real network must reach", max_abs_error=1e-4, wrong_pixels=0)
 PHOTOS = ("astronaut.png", "tfjs_portrait.jpg")
@@ -73,6 +74,14 @@ def test_fp32_gives_the_authors_logits(written, golden, target):
         twin = compare("logits", [damaged], [golden["logits"]], GOLDEN, classes=2)
         assert not twin.passed
         assert twin.wrong_pixels
+
+
+@pytest.mark.parametrize(
+    ("layout", "ends"), [(Layout.NCHW, 2), pytest.param(Layout.NHWC, 0, marks=FULL)], ids=["NCHW", "NHWC"]
+)
+def test_a_tflite_file_transposes_at_its_ends_alone(written, layout, ends):
+    artifact = written("sinet", Target.TFLITE, ExportOptions(layout=layout))
+    assert read_contents(artifact.path).transposes == ends
 
 
 def test_the_photo_alone_gives_the_authors_mask(written, golden, shared_cases):

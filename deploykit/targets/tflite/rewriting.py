@@ -54,7 +54,71 @@ def prelu_operator(model: Any, graph: Any, recorder: Recorder) -> None:
     graph.operators = [op for op in graph.operators if id(op) not in gone]
 
 
-PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator,)
+def depth_to_space_operator(model: Any, graph: Any, recorder: Recorder) -> None:
+    """A pixel shuffle, written as a transpose between two reshapes, becomes TFLite's own DEPTH_TO_SPACE.
+
+    Algebra: (N·H, W, s, s·C) transposed to (N·H, s, W, s·C) and read as (N, s·H, s·W, C) puts channel ``(i·s + j)·C +
+    c`` of pixel (h, w) in channel c of pixel (s·h + i, s·w + j), which is what DEPTH_TO_SPACE does.
+    """
+    readers = _readers(graph)
+    made_by = {int(t): op for op in graph.operators for t in op.outputs}
+    gone: set[int] = set()
+    for op in list(graph.operators):
+        found = _shuffle(model, graph, op, made_by, readers)
+        if found is None:
+            continue
+        x, factor, parts = found
+        op.opcodeIndex, op.inputs = operator_code(model, _B.DEPTH_TO_SPACE), np.array([x], np.int32)
+        op.builtinOptionsType = schema.BuiltinOptions.DepthToSpaceOptions
+        op.builtinOptions = schema.DepthToSpaceOptionsT()
+        op.builtinOptions.blockSize = factor
+        gone.update(id(part) for part in parts)
+        recorder.fired((_text(graph.tensors[int(op.outputs[0])].name),), "one DEPTH_TO_SPACE for three operations")
+    graph.operators = [op for op in graph.operators if id(op) not in gone]
+
+
+PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator, depth_to_space_operator)
+
+
+def _shuffle(
+    model: Any, graph: Any, op: Any, made_by: dict[int, Any], readers: dict[int, int]
+) -> tuple[int, int, list[Any]] | None:
+    """Return x, the factor, and the operations that only the pixel shuffle ending in ``op`` needs."""
+    if _kind(model, op) != _B.RESHAPE:
+        return None
+    transpose = made_by.get(int(op.inputs[0]))
+    if transpose is None or _kind(model, transpose) != _B.TRANSPOSE:
+        return None
+    first = made_by.get(int(transpose.inputs[0]))
+    if first is None or _kind(model, first) != _B.RESHAPE:
+        return None
+    before, lines, after = (_shape(graph, index) for index in (first.inputs[0], first.outputs[0], op.outputs[0]))
+    if not len(before) == len(lines) == len(after) == 4:
+        return None
+    count, height, width, channels = before
+    factor = lines[2]
+    fits = (
+        _integers(model, graph, int(transpose.inputs[1])) == [0, 2, 1, 3]
+        and channels % (factor * factor) == 0
+        and lines == (count * height, width, factor, channels // factor)
+        and after == (count, factor * height, factor * width, channels // (factor * factor))
+    )
+    single = all(readers.get(int(part.outputs[0]), 0) == 1 for part in (first, transpose))
+    return (int(first.inputs[0]), factor, [first, transpose]) if fits and factor > 1 and single else None
+
+
+def _shape(graph: Any, index: int) -> tuple[int, ...]:
+    shape = graph.tensors[int(index)].shape
+    return () if shape is None else tuple(int(size) for size in shape)
+
+
+def _integers(model: Any, graph: Any, index: int) -> list[int] | None:
+    """Return the values of an int32 constant, or None for anything else."""
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0 or tensor.type != schema.TensorType.INT32:
+        return None
+    return [int(value) for value in np.frombuffer(bytes(data), np.int32)]
 
 
 def _prelu(
