@@ -13,14 +13,14 @@ from deploykit.lowering import ExportOptions
 from deploykit.recipe import Recipe
 from deploykit.targets.table import TARGETS
 from deploykit.verify.samples import Sample, picture_sample
-from deploykit.vocab import InputKind, Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, InputKind, Precision, Target
 
 FULL = pytest.mark.full
 NETWORKS = ("sinet", "rcrnet", "portraitnet", "elb", "mobilenetv3-sappm", "rcrnet-video")
 
 
 @FULL
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", FLOAT_PRECISIONS)
 @pytest.mark.parametrize("target", Target)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_sound_file_accuses_no_layer(network: str, target: Target, precision: Precision, tmp_path: Path) -> None:
