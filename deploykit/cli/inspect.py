@@ -14,6 +14,7 @@ from deploykit.cli.options import (
     VerboseOption,
     parse_size,
 )
+from deploykit.cli.quantization_options import CalibrationOption
 from deploykit.vocab import Convention
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ def inspect(
     checkpoint: CheckpointOption = None,
     checkpoint_key: CheckpointKeyOption = None,
     layers: Annotated[int, typer.Option("--layers", min=0, help="How many of the largest layers to show.")] = 10,
+    ranges: Annotated[
+        bool, typer.Option("--ranges", help="Show how unlike the ranges of each layer's channels are, on 8 images.")
+    ] = False,
+    calibration: CalibrationOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -69,6 +74,8 @@ def inspect(
             size=parse_size(size),
             checkpoint=checkpoint,
             checkpoint_key=checkpoint_key,
+            ranges=ranges,
+            calibration=calibration,
         )
     if as_json:
         print_json(versioned("inspect", _body(found)))

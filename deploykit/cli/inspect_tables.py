@@ -34,6 +34,9 @@ def of_network(one: NetworkInspection, layers: int) -> Iterator[RenderableType]:
     yield _operations(one)
     yield "\nFolded and merged"
     yield _passes(one.passes)
+    if one.ranges:
+        yield "\nRanges of channels, the largest by the median one, of weights and of what the layer gives"
+        yield _ranges(one)
     yield "\nInputs"
     yield _inputs(one)
     yield "\nOutputs"
@@ -155,6 +158,15 @@ def _places(report: PassReport, reason: str) -> str:
     where = [skip.module for skip in report.skipped if skip.reason == reason]
     more = f" and {len(where) - _SHOWN_MODULES} more" if len(where) > _SHOWN_MODULES else ""
     return ", ".join(where[:_SHOWN_MODULES]) + more
+
+
+def _ranges(one: NetworkInspection) -> Table:
+    columns = ("layer", "operation", "channels", "dead", "weights", "activations")
+    table = _table(*columns, right=columns[2:])
+    for item in one.ranges:
+        given = "-" if item.activation_ratio is None else f"{item.activation_ratio:.1f}"
+        _row(table, item.layer, item.operation, item.channels, item.dead, f"{item.weight_ratio:.1f}", given)
+    return table
 
 
 def _inputs(one: NetworkInspection) -> Table:

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from deploykit.errors import UsageError
 from deploykit.graph.capture import capture
 from deploykit.graph.cost import graph_cost
 from deploykit.graph.graph import Graph, shape_of
 from deploykit.graph.passes.drop_unused_outputs import drop_unused_outputs
 from deploykit.graph.simplify import simplify
+from deploykit.inspection.ranges import layer_ranges
 from deploykit.inspection.records import FormCost, InputContract, NetworkCost, NetworkInspection, OutputContract
 from deploykit.network import LoadedNetwork, build_network, load_network
 from deploykit.recipe import Feedback, Input, Recipe, load_recipe
@@ -42,16 +44,26 @@ def inspect_network(
     size: Size | None = None,
     checkpoint: Path | None = None,
     checkpoint_key: str | None = None,
+    ranges: bool = False,
+    calibration: Path | None = None,
 ) -> NetworkInspection:
     """Return what a network is made of and costs.
 
     A recipe's weights are those of ``checkpoint``, else those that it names, else fresh ones, which changes no cost.
-    Raises as ``network_cost``, and CheckpointError for weights that do not fit.
+    With ``ranges`` those of its channels are measured, on images of the folder ``calibration`` or synthetic portraits.
+    Raises as ``network_cost``, CheckpointError for weights that do not fit, UsageError for ranges of fresh ones.
     """
     loaded = subject if isinstance(subject, LoadedNetwork) else None
     chosen = _sized(subject.recipe if isinstance(subject, LoadedNetwork) else subject, size)
     if loaded is None and (checkpoint is not None or chosen.checkpoint_path() is not None):
         loaded = load_network(chosen, checkpoint=checkpoint, key=checkpoint_key)
+    if ranges and loaded is None:
+        raise UsageError(
+            "Fresh weights have no ranges worth a look.",
+            where="--ranges",
+            found=f"{chosen.name} without a checkpoint",
+            next_step="name one with --checkpoint",
+        )
     cost, training, deploy = _examine(chosen, loaded.module if loaded else build_network(chosen))
     return NetworkInspection(
         recipe=chosen.name,
@@ -64,6 +76,7 @@ def inspect_network(
         inputs=tuple(_input(item) for item in chosen.file.inputs),
         outputs=_outputs(chosen, training),
         notes=loaded.notes if loaded else (),
+        ranges=layer_ranges(deploy, chosen, calibration) if ranges else (),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploykit.graph.conventions import CONVENTIONS
 from deploykit.graph.cost import GraphCost
+from deploykit.inspection.ranges import LayerRanges
 from deploykit.records import PassReport
 from deploykit.targets.contents import FileContents
 from deploykit.vocab import Convention
@@ -97,7 +98,8 @@ class OutputContract:
 class NetworkInspection:
     """A network: its costs, what was folded and merged and what not, and its contract.
 
-    ``checkpoint`` is None where fresh weights stood in for trained ones: costs depend on shapes only.
+    ``checkpoint`` is None where fresh weights stood in for trained ones: costs depend on shapes only. ``ranges`` are
+    those of channels, where they were asked for.
     """
 
     recipe: str
@@ -110,6 +112,7 @@ class NetworkInspection:
     inputs: tuple[InputContract, ...]
     outputs: tuple[OutputContract, ...]
     notes: tuple[str, ...] = ()
+    ranges: tuple[LayerRanges, ...] = ()
 
     @property
     def detailed(self) -> FormCost:

@@ -25,14 +25,19 @@ def inspect(
     size: Size | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_key: str | None = None,
+    ranges: bool = False,
+    calibration: Path | str | None = None,
 ) -> NetworkInspection | FileInspection:
     """Return what ``subject`` is made of and costs in ``convention``.
 
     A recipe (its name, its path or itself), a checkpoint or a loaded network gives a NetworkInspection, at ``size``
     (height, width); an exported file, its folder or its manifest gives a FileInspection. None takes the project's
-    recipe, else the one that ``checkpoint`` belongs to, else the default one. Raises DeploykitErrors that say what was
+    recipe, else the one that ``checkpoint`` belongs to, else the default one. ``ranges`` adds those of a network's
+    channels, on photos of the folder ``calibration`` or synthetic portraits. Raises DeploykitErrors that say what was
     found instead.
     """
+    if calibration is not None and not ranges:
+        raise UsageError("Images are looked at for ranges alone.", where="--calibration", expected="--ranges as well")
     counted = _convention(convention)
     weights = None if checkpoint is None else Path(checkpoint)
     here = Path.cwd()
@@ -41,11 +46,11 @@ def inspect(
     else:
         path = None if subject is None else _existing_file(subject)
         if path is not None and _is_artifact(path):
-            if size is not None or weights is not None or checkpoint_key is not None:
+            if size is not None or weights is not None or checkpoint_key is not None or ranges:
                 raise UsageError(
                     "An exported file is inspected as it is.",
                     where=str(path),
-                    found="a size or a checkpoint with it",
+                    found="a size, a checkpoint or --ranges with it",
                     expected="the file alone",
                 )
             return inspect_file(path, counted)
@@ -59,7 +64,15 @@ def inspect(
             _require_checkpoint(path)
             subject, weights = None, path
         found = recipe_for(subject or project_recipe(here), weights, default_recipe(here), checkpoint_key)
-    return inspect_network(found, convention=counted, size=size, checkpoint=weights, checkpoint_key=checkpoint_key)
+    return inspect_network(
+        found,
+        convention=counted,
+        size=size,
+        checkpoint=weights,
+        checkpoint_key=checkpoint_key,
+        ranges=ranges,
+        calibration=None if calibration is None else Path(calibration),
+    )
 
 
 def _convention(name: Convention | str) -> Convention:
