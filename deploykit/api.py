@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from deploykit.artifact import MANIFEST, read_artifact, require_unchanged
@@ -14,21 +15,23 @@ from deploykit.evaluation.evaluate import evaluate
 from deploykit.graph.graph import Graph
 from deploykit.images.preprocess import Pixels, read_image
 from deploykit.inspection import inspect
-from deploykit.lowering import ExportOptions
+from deploykit.lowering import ExportOptions, plan_export
 from deploykit.network import LoadedNetwork, load_network, recipe_for
-from deploykit.pipeline import DEFAULT_FOLDER, Step, installed_targets
+from deploykit.pipeline import DEFAULT_FOLDER, Step, describe, installed_targets, prepare_export
 from deploykit.pipeline import export as export_network
-from deploykit.quantize.calibration import calibration_set
+from deploykit.quantize.calibration import DEFAULT_IMAGES, calibration_set
+from deploykit.quantize.sensitivity import Sensitivity, measure_sensitivity
+from deploykit.quantize.sensitivity import check as check_sensitivity
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact, Verification
 from deploykit.targets.base import Array, Runtime
-from deploykit.targets.table import part, target_of
+from deploykit.targets.table import part, require, target_of
 from deploykit.verification import verify as verify_artifact
 from deploykit.verify.feedback import first_feedback, next_feedback
 from deploykit.verify.reparam import deploy_graph, training_graph
 from deploykit.verify.reparam import verify_reparam as verify_network
 from deploykit.verify.samples import draw_samples, feed, picture_sample, read_back
-from deploykit.vocab import Target
+from deploykit.vocab import Precision, Target
 
 __all__ = [
     "bench",
@@ -39,6 +42,7 @@ __all__ = [
     "load_recipe",
     "run",
     "run_sequence",
+    "sensitivity",
     "simplify",
     "verify_artifact",
     "verify_reparam",
@@ -115,6 +119,42 @@ def export(
     ranges = None if calibration is None else calibration_set(network.recipe, Path(calibration))
     return export_network(
         network, chosen, samples, Path(output_dir), options, calibration=ranges, verbose=verbose, step=step
+    )
+
+
+def sensitivity(
+    recipe: Network = None,
+    *,
+    target: Target | str,
+    checkpoint: Path | str | None = None,
+    checkpoint_key: str | None = None,
+    options: ExportOptions | None = None,
+    calibration: Path | str | None = None,
+    calibration_images: int = DEFAULT_IMAGES,
+    layers: int | None = None,
+    step: Step | None = None,
+) -> Sensitivity:
+    """Return what each layer alone costs in the integers of one target's file, the worst first.
+
+    ``options`` are int8 where not given, without correction of biases: a correction makes up for the error of all
+    weights in integers at once, and is one of its own beside a single layer. ``layers``, the worst as simulated, are
+    measured on the file; None takes all, or ten where files run slowly here. ``calibration`` is a folder of photos, of
+    which so many ``calibration_images`` give the ranges and judge; without it they are synthetic portraits. Raises
+    UsageError for what is out of range, otherwise as ``export``.
+    """
+    chosen, asked = Target(target), options or ExportOptions(precision=Precision.INT8, correct_biases=False)
+    check_sensitivity(asked.precision, layers)
+    require(chosen)
+    network = load(recipe, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
+    plan_export(network.recipe, chosen, asked)
+    say = step or (lambda message: None)
+    say("reading the calibration images")
+    images = calibration_set(network.recipe, None if calibration is None else Path(calibration), calibration_images)
+    plan = plan_export(network.recipe, chosen, replace(asked, calibration=images.record.sha256))
+    say("capturing and simplifying the network")
+    exporter = prepare_export(network, draw_samples(network.recipe))
+    return measure_sensitivity(
+        exporter.exact(plan), plan, network.recipe, images, metadata=describe(network, plan), most=layers, say=say
     )
 
 

@@ -20,6 +20,7 @@ from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
+from deploykit.cli.sensitivity import sensitivity
 from deploykit.cli.verify import verify
 from deploykit.cli.verify_reparam import verify_reparam
 from deploykit.errors import EXIT_BUG, EXIT_USER, DeploykitError
@@ -41,6 +42,7 @@ app.command()(inspect)
 app.command()(run)
 app.command()(evaluate)
 app.command()(bench)
+app.command()(sensitivity)
 app.command()(papers)
 app.command()(recipes)
 app.command()(init)

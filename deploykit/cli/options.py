@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deploykit.network import LoadedNetwork
 
 RecipeArgument = Annotated[
     str | None,
@@ -49,3 +52,20 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
             expected="HEIGHTxWIDTH in pixels, each from 1 to 8192, for example 256x192",
         )
     return int(parts[0]), int(parts[1])
+
+
+def load_network_at(
+    size: tuple[int, int] | None, recipe: str | None, checkpoint: Path | None, checkpoint_key: str | None
+) -> LoadedNetwork:
+    """Return the network that a command is about, at ``size`` (height, width) where there is one.
+
+    Without ``recipe`` it is the one named in ./deploykit.toml, else the one that ``checkpoint`` belongs to, else the
+    default one.
+    """
+    from deploykit.network import load_network, recipe_for
+    from deploykit.recipe import default_recipe, project_recipe
+
+    here = Path.cwd()
+    chosen = recipe_for(recipe or project_recipe(here), checkpoint, default_recipe(here), checkpoint_key)
+    sized = chosen if size is None else chosen.with_size(*size)
+    return load_network(sized, checkpoint=checkpoint, key=checkpoint_key)

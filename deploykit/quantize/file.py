@@ -33,8 +33,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _File:
-    """The float file, what its format can do with it, and what was decided before."""
+class FloatFile:
+    """A float file, what its format can do with it, and what was decided before."""
 
     path: Path
     plan: ExportPlan
@@ -66,7 +66,7 @@ def quantize_file(
     Raises VerificationError where even all layers in float do not keep it.
     """
     quantizer: Quantizer = part(plan.target, "quantize")
-    file = _File(path, plan, recipe, prepared, quantizer)
+    file = FloatFile(path, plan, recipe, prepared, quantizer)
     output = path.with_name(f"quantized-{path.name}")
     wanted = plan.quantization
     if calibration is None or wanted is None or not plan.precision.quantizes_activations:
@@ -77,7 +77,7 @@ def quantize_file(
     with contained():
         activations = quantizer.activations(path, plan.precision)
     say(f"{plan.target}: calibrating on {len(calibration.ranges)} images")
-    ranges = _ranges(file, activations, calibration.ranges)
+    ranges = ranges_on(file, activations, calibration.ranges)
     layers = layers_of(activations, prepared)
     made_with: dict[int, QuantizedFile] = {}
     integers: dict[str, Any] = {"integer_io": True} if wanted.integer_io else {}
@@ -89,10 +89,10 @@ def quantize_file(
         names = {one.name for one in activations if one.quantizes and layers.get(one.name) in kept}
         # What is taken or returned as integers has to be computed in integers.
         names -= border
-        _remove(output)
+        remove(output)
         with contained():
             made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names, **integers)
-        found = _outputs(output, plan, recipe, calibration.judge)
+        found = outputs_of(output, plan, recipe, calibration.judge)
         size = sum(item.size_bytes for item in hash_files(output))
         return Trade(count, drop_points(recipe, plan, found, prepared.reference), made_with[count].weight_bytes, size)
 
@@ -100,7 +100,7 @@ def quantize_file(
     chosen = len(kept.layers)
     if not kept.reached and wanted.max_drop is not None:
         best = min(one.drop_points for one in kept.trades)
-        _remove(output)
+        remove(output)
         raise VerificationError(
             "The masks do not survive these integers, whichever layers stay in float.",
             where=f"{recipe.name}, {plan.target} {plan.precision}",
@@ -184,7 +184,7 @@ def _miou(found: Array, expected: Array) -> float:
     return float(np.mean(ious))
 
 
-def _ranges(file: _File, activations: Sequence[Activation], images: Sequence[Sample]) -> dict[str, Range]:
+def ranges_on(file: FloatFile, activations: Sequence[Activation], images: Sequence[Sample]) -> dict[str, Range]:
     """Return the range of every activation that is quantized or read by one that is."""
     assert file.prepared.estimator is not None
     with contained(), part(file.plan.target, "runtime").open_artifact(file.path) as runtime:
@@ -200,13 +200,14 @@ def _ranges(file: _File, activations: Sequence[Activation], images: Sequence[Sam
     return {name: estimate(one, file.prepared.estimator) for name, one in seen.items()}
 
 
-def _outputs(path: Path, plan: ExportPlan, recipe: Recipe, samples: Sequence[Sample]) -> list[Mapping[str, Array]]:
+def outputs_of(path: Path, plan: ExportPlan, recipe: Recipe, samples: Sequence[Sample]) -> list[Mapping[str, Array]]:
+    """Return what the file at ``path`` gives for each of ``samples`` on its runtime: output → array, NCHW."""
     with contained(), part(plan.target, "runtime").open_artifact(path) as runtime:
         return [read_back(runtime.run(feed(one, runtime.inputs, recipe)), runtime.outputs) for one in samples]
 
 
 def _record(
-    file: _File, made: QuantizedFile, calibration: CalibrationSet | None, asked: Collection[str] = ()
+    file: FloatFile, made: QuantizedFile, calibration: CalibrationSet | None, asked: Collection[str] = ()
 ) -> Quantization:
     prepared = file.prepared
     notes = [f"{one.name} stays in float: {one.reason}" for one in made.left_in_float if one.name not in asked]
@@ -226,7 +227,8 @@ def _record(
     )
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove ``path``, a file or a package, where it is."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -235,5 +237,5 @@ def _remove(path: Path) -> None:
 
 def _replace(new: Path, old: Path) -> None:
     """Put ``new``, a file or a package, in the place of ``old``."""
-    _remove(old)
+    remove(old)
     new.rename(old)
