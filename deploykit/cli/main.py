@@ -18,6 +18,7 @@ from deploykit.cli.evaluate import evaluate
 from deploykit.cli.export import export
 from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
+from deploykit.cli.quantization_report import quantization_report
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.run import run
 from deploykit.cli.sensitivity import sensitivity
@@ -43,6 +44,7 @@ app.command()(run)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(sensitivity)
+app.command("quantization-report")(quantization_report)
 app.command()(papers)
 app.command()(recipes)
 app.command()(init)

@@ -1,0 +1,99 @@
+"""deploykit quantization-report: every cell once, failed and impossible ones listed, fronts as the figures say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deploykit import api
+from deploykit.evaluation.evaluate import Options
+
+COMMAND = ("quantization-report", "small/small.toml", "--targets", "onnx", "--calibration-images", "8")
+QUICK = ("--held-out", "2", "--runs", "3", "--seconds", "0")
+STRICT = """
+[tolerances.int8]
+relative_l2 = 1e-9
+reason = "no file with integers keeps this"
+"""
+
+
+def by_name(cells):
+    return {(one["target"], one["precision"], one["defaults"]): one for one in cells}
+
+
+def test_files_are_made_judged_timed_and_kept(deploykit, small):
+    result = deploykit(
+        *COMMAND, *QUICK, "--precisions", "int8,fp32,w8a16", "-o", "kept", "--picture", "p.svg", "--json"
+    )
+    assert result.code == 0, result.err
+    record = json.loads(result.out)
+    assert record["kind"] == "quantization-report"
+    body = record["body"]
+    cells = by_name(body["cells"])
+    assert list(cells) == [
+        ("onnx", "fp32", False),
+        ("onnx", "int8", False),
+        ("onnx", "int8", True),
+        ("onnx", "w8a16", False),
+    ]
+    impossible = cells.pop(("onnx", "w8a16", False))
+    assert (impossible["state"], impossible["nearest"], impossible["figures"]) == ("impossible", "int8", None)
+    files = [one["figures"] for one in cells.values()]
+    whole, chosen, defaults = files
+    assert [one["state"] for one in cells.values()] == ["made"] * 3
+    assert whole["weight_share"] == 1
+    assert chosen["weight_bytes"] < whole["weight_bytes"] / 2
+    assert chosen["weight_share"] < 0.6
+    assert defaults["quantization"]["estimator"] == "min-max"
+    assert (defaults["quantization"]["equalization"], defaults["quantization"]["corrected_biases"]) == (0, 0)
+    assert chosen["quantization"]["corrected_biases"] > 0
+    (run,) = [
+        api.evaluate(chosen["path"], options=Options(samples=2, clips=2)).evaluations[0].summary("two_class_miou")
+    ]
+    assert chosen["miou"] == pytest.approx(run.estimate.value)
+    for one in files:
+        assert len(one["latency"]["samples_s"]) >= 3
+        beaten = [
+            other
+            for other in files
+            if other["miou"] >= one["miou"]
+            and other["size_bytes"] <= one["size_bytes"]
+            and (other["miou"], -other["size_bytes"]) != (one["miou"], -one["size_bytes"])
+        ]
+        assert one["smallest"] is not bool(beaten)
+    assert "<svg" in (small.parents[1] / "p.svg").read_text("utf-8")
+    assert result.err.count("onnx: converting") == 3
+
+
+def test_a_cell_that_fails_stops_no_other_and_gives_exit_code_1(deploykit, small, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    small.write_text(small.read_text("utf-8") + STRICT, "utf-8")
+    result = deploykit(*COMMAND, *QUICK, "--precisions", "fp32,int8")
+    assert result.code == 1
+    assert "deploykit: error: onnx int8: The onnx file does not give what the checkpoint gives" in result.err
+    assert "Traceback" not in result.err
+    made, _, not_made = result.out.partition("Not made")
+    assert "fp32" in made
+    assert "int8" not in made
+    assert not_made.count("failed") == 2
+    assert "int8, defaults" in not_made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (("--targets", "onnx,tensorrt"), ("--targets", "tensorrt", "coreml")),
+        (("--precisions", "int4"), ("--precisions", "int4", "int8-weights")),
+        (("--held-out", "0"), ("--held-out", "1 or more")),
+        (("--runs", "0"), ("--runs", "at least 1")),
+        (("--picture", "p.gif"), ("--picture", ".svg or .png")),
+    ],
+)
+def test_what_has_no_meaning_is_refused_with_exit_code_2(deploykit, small, arguments, texts):
+    result = deploykit("quantization-report", "small/small.toml", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    for text in texts:
+        assert text in result.err
+    assert "Traceback" not in result.err
