@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -17,12 +17,13 @@ from deploykit.certificate.file import write_certificate
 from deploykit.certificate.make import certify
 from deploykit.certificate.records import Certificate
 from deploykit.chatter import contained
+from deploykit.description import describe
 from deploykit.errors import TargetError, VerificationError
 from deploykit.graph.capture import active_in_training, weights
 from deploykit.graph.graph import Graph
 from deploykit.graph.optimize import PASSES as OPTIMIZING
-from deploykit.graph.passes.build_in_preprocessing import LARGEST_HALF, SMALLEST_NORMAL_HALF
 from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
+from deploykit.graph.passes.build_in_preprocessing import SMALLEST_NORMAL_HALF
 from deploykit.lowering import (
     ExportOptions,
     finish,
@@ -36,18 +37,19 @@ from deploykit.network import LoadedNetwork
 from deploykit.quantize.calibration import CalibrationSet, calibration_set
 from deploykit.quantize.file import float_plan, quantize_file
 from deploykit.quantize.prepare import Prepared, prepare
-from deploykit.recipe import Output, Recipe
+from deploykit.recipe import Recipe
 from deploykit.records import Artifact, Comparison, ExportPlan, PassReport, SkippedTarget, TensorRecord
-from deploykit.targets.base import ExportRequest, Runtime
+from deploykit.targets.base import Array, ExportRequest, Runtime
 from deploykit.targets.table import TARGETS, part, require
-from deploykit.verify.compare import compare
-from deploykit.verify.contract import compare_output, require_scores
+from deploykit.verify.compare import best_class, compare
+from deploykit.verify.contract import classes_in, compare_output, contracted, require_scores, two_at_least
 from deploykit.verify.graph_inputs import graph_inputs
+from deploykit.verify.lint import Classes, lint_output
 from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed, read_back
 from deploykit.version import __version__
-from deploykit.vocab import InputKind, OutputKind, Precision, Target
+from deploykit.vocab import Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
 DEFAULT_FOLDER = Path("artifacts")
@@ -63,9 +65,22 @@ def compare_runtime(
     reference: Sequence[Outputs],
 ) -> tuple[Comparison, ...]:
     """Return the comparison of every deployed output of the open file of ``plan`` with the training form's."""
-    measured = []
-    for sample in samples:
-        measured.append(read_back(runtime.run(feed(sample, runtime.inputs, recipe)), runtime.outputs))
+    return compare_values(run_samples(runtime, recipe, samples), recipe, plan, samples, reference)
+
+
+def run_samples(runtime: Runtime, recipe: Recipe, samples: Sequence[Sample]) -> list[dict[str, Array]]:
+    """Return what the open file gives for each of ``samples``: name of output → array, in the network's layout."""
+    return [read_back(runtime.run(feed(one, runtime.inputs, recipe)), runtime.outputs) for one in samples]
+
+
+def compare_values(
+    measured: Sequence[Mapping[str, Array]],
+    recipe: Recipe,
+    plan: ExportPlan,
+    samples: Sequence[Sample],
+    reference: Sequence[Outputs],
+) -> tuple[Comparison, ...]:
+    """Return the comparison of what ``run_samples`` gave for the file of ``plan``."""
     tolerance = recipe.file.tolerances.of(plan.precision)
     return tuple(
         compare_output(
@@ -182,10 +197,12 @@ class Exporter:
             )
             say(f"{target}: running the file")
             with contained(verbose), part(target, "runtime").open_artifact(path) as runtime:
-                comparisons = compare_runtime(runtime, recipe, plan, self.samples, self.reference)
+                measured = run_samples(runtime, recipe, self.samples)
                 inputs = tuple(_with_color_order(record, recipe) for record in runtime.inputs)
                 outputs, name = runtime.outputs, runtime.name
+            comparisons = compare_values(measured, recipe, plan, self.samples, self.reference)
             _refuse_difference(recipe, plan, comparisons)
+            _refuse_broken(recipe, plan, measured, self.reference)
             files = hash_files(path)
             write_certificate(self.certificate, folder / CERTIFICATE)
             artifact = Artifact(
@@ -298,70 +315,41 @@ def _refuse_difference(recipe: Recipe, plan: ExportPlan, comparisons: Sequence[C
         )
 
 
+def _refuse_broken(
+    recipe: Recipe, plan: ExportPlan, measured: Sequence[Mapping[str, Array]], reference: Sequence[Outputs]
+) -> None:
+    """Raise VerificationError for outputs that are broken in a way which no tolerance tells."""
+    faults = []
+    for output in recipe.deployed():
+        scores = gather(reference, output.name)
+        found = [np.asarray(one[output.name], np.float64) for one in measured]
+        expected = [contracted(one, plan.output_kind) for one in scores]
+        classes = None
+        if len(output.classes) > 1:
+            best = [classes_in(one, plan.output_kind) for one in found]
+            classes = Classes(best, [best_class(two_at_least(one)) for one in scores])
+        lints = lint_output(found, expected, plan.precision, classes)
+        faults += [f"{output.name}: {one.rule}: {one.detail}" for one in lints if one.fails]
+    if faults:
+        raise VerificationError(
+            f"The outputs of the {plan.target} file are broken, although they are within the tolerances; "
+            "it was not kept.",
+            where=f"{recipe.name}, {plan.precision}",
+            found="; ".join(faults),
+            expected="values as varied as those of the checkpoint, and its classes",
+            next_step="try --precision fp32, or another --estimator",
+        )
+
+
 def lint(graph: Graph, plan: ExportPlan) -> tuple[str, ...]:
     """Return what a person should know about the file although it passed."""
     notes = [skip.reason for skip in graph.report(BUILD_IN).skipped]
     if plan.precision is Precision.FP16:
         values = torch.cat([w.detach().abs().flatten() for w in weights(graph).values() if w.is_floating_point()])
         tiny = int(((values > 0) & (values < SMALLEST_NORMAL_HALF)).sum())
-        huge = int((values > LARGEST_HALF).sum())
         if tiny > WORTH_A_NOTE * values.numel():
             notes.append(f"{tiny} of {values.numel()} weights are subnormal or zero in half precision")
-        if huge:
-            notes.append(f"{huge} of {values.numel()} weights overflow half precision")
     return tuple(notes)
-
-
-def describe(network: LoadedNetwork, plan: ExportPlan) -> dict[str, str]:
-    """Return what the file says about itself, as texts without a time, a path or a machine."""
-    recipe = network.recipe
-    found = {
-        "description": recipe.file.description,
-        "license": recipe.file.license,
-        "source": recipe.file.source,
-        "version": __version__,
-        "recipe": recipe.name,
-        "recipe_sha256": recipe.sha256,
-        "checkpoint_sha256": network.checkpoint_sha256,
-        "precision": plan.precision.value,
-        "layout": plan.layout.value,
-        "output_kind": plan.output_kind.value,
-        "plan": plan.digest(),
-    }
-    for item in recipe.file.inputs:
-        text = f"{item.kind}, shape {list(item.shape)}"
-        if item.kind == "image":
-            text += f", {item.color_order}, resized by {item.resize.rule} ({item.resize.filter})"
-            if plan.input_kind is InputKind.IMAGE:
-                text += ", 8-bit pixels; the preprocessing is in the file"
-            else:
-                text += f", (pixel - {list(item.mean)}) * {list(item.scale)}"
-        if item.feedback is not None:
-            fed = item.feedback
-            how = "softmax of" if plan.output_kind is OutputKind.LOGITS else "as in"
-            text += f", probability of {fed.class_name} ({how} {fed.output}) in the frame before; first {fed.first}"
-            found[f"feedback.{item.name}"] = fed.model_dump_json()
-        found[f"input.{item.name}"] = text
-    for output in recipe.deployed():
-        found[f"output.{output.name}"] = _meaning(output, plan.output_kind)
-    return found
-
-
-def _meaning(output: Output, kind: OutputKind) -> str:
-    """Return what the values of ``output`` say in a file of ``kind``."""
-    names = output.classes
-    classes = f"; classes: {', '.join(names)}" if names else ""
-    if kind is OutputKind.LOGITS:
-        return f"{output.meaning}{classes}"
-    if kind is OutputKind.MASK:
-        numbers = (
-            ", ".join(f"{index} {name}" for index, name in enumerate(names)) if len(names) > 1 else "1 where above 0"
-        )
-        return f"number of the best class, as a float: {numbers}; from: {output.meaning}"
-    if len(names) > 2:
-        return f"probability of each class (softmax); from: {output.meaning}{classes}"
-    of_what = f"probability of {names[1]} (softmax over {' and '.join(names)})" if len(names) == 2 else "sigmoid"
-    return f"{of_what}; from: {output.meaning}"
 
 
 def toolchain(target: Target) -> dict[str, str]:

@@ -14,10 +14,10 @@ from deploykit.records import Artifact
 from deploykit.targets.base import Runtime
 from deploykit.targets.contents import FileContents
 from deploykit.targets.table import TARGETS, part, require, target_of
-from deploykit.vocab import FLOAT_PRECISIONS, OutputKind, Precision, Target
+from deploykit.vocab import OutputKind, Precision, Target
 
 _OURS = b'"deploykit"'
-_PRECISIONS = {"float32": Precision.FP32, "float16": Precision.FP16}
+_PRECISIONS = {"float32": Precision.FP32, "float16": Precision.FP16, "int8": Precision.INT8, "uint8": Precision.INT8}
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def precision_of(file: ExportedFile, given: Precision | None) -> tuple[Precision
             "The precision of the file cannot be told from its weights.",
             where=str(file.path),
             found=f"{widest} weights, {sizes[widest]} bytes of them",
-            expected="mostly float32 or float16 weights",
-            next_step="say which tolerances to judge it by: --precision " + " or ".join(FLOAT_PRECISIONS),
+            expected="mostly float32, float16 or 8-bit weights",
+            next_step="say which tolerances to judge it by: --precision " + ", ".join(Precision),
         )
     return _PRECISIONS[widest], f"most of its weights are {widest}"

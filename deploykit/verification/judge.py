@@ -17,7 +17,6 @@ from deploykit.verification.bind_inputs import fed
 from deploykit.verification.bind_outputs import OutputBinding, form_of
 from deploykit.verification.exported import ExportedFile
 from deploykit.verification.figures import cosine, mean_iou, truth_miou, worst_value
-from deploykit.verification.lint import lint_output
 from deploykit.verification.records import InputBinding, OutputForm, OutputVerification, RuntimePair
 from deploykit.verify.compare import Masks, best_class, compare
 from deploykit.verify.contract import (
@@ -29,6 +28,7 @@ from deploykit.verify.contract import (
     tolerance_of,
     two_at_least,
 )
+from deploykit.verify.lint import Classes, lint_output
 from deploykit.verify.reference import Outputs, gather
 from deploykit.verify.samples import Sample
 from deploykit.vocab import OutputKind, Precision
@@ -114,8 +114,15 @@ def _output(
         truth_miou=truth_miou(ours, samples) if masks else None,
         reference_truth_miou=truth_miou(theirs, samples) if masks else None,
         worst=worst_value(comparison, ours, theirs, samples) if fits else None,
-        lints=lint_output(ours, theirs, bounds.precision),
+        lints=lint_output(ours, theirs, bounds.precision, _classes(ours, theirs, classes)),
     )
+
+
+def _classes(ours: Sequence[Value], theirs: Sequence[Value], count: int) -> Classes | None:
+    """Return the best classes of both sides where each has a score for every one of ``count``."""
+    if count < 2 or any(one.ndim != 4 or one.shape[1] != count for one in (*ours, *theirs)):
+        return None
+    return Classes([best_class(one) for one in ours], [best_class(one) for one in theirs])
 
 
 def in_one_form(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.records import Comparison
+from deploykit.verify.lint import Lint
 from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target
 
 if TYPE_CHECKING:
@@ -54,16 +55,6 @@ class InputBinding:
     kind: InputKind
     color_order: ColorOrder | None
     resized: bool = False
-
-
-@dataclass(frozen=True)
-class Lint:
-    """Something odd about an output's values: ``share`` of them, from 0 to 1. ``fails`` where no output may be so."""
-
-    rule: str
-    share: float
-    detail: str
-    fails: bool
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,15 @@ if TYPE_CHECKING:
 
 Named: TypeAlias = Artifact | Path | str
 Report: TypeAlias = Callable[[str], None]
-_COARSER = (Precision.FP32, Precision.FP16)
+_COARSER = (
+    Precision.FP32,
+    Precision.FP16,
+    Precision.INT8_WEIGHTS,
+    Precision.W8A16,
+    Precision.PALETTE6,
+    Precision.PALETTE4,
+    Precision.INT8,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,8 @@ def verify(
     Raises:
         ArtifactError: no such file, no readable one, or one that takes something else than the recipe gives.
         CheckpointError: the checkpoint is not there, damaged, another one, or of another network.
-        UsageError: arguments that do not go together, or names and shapes that are not clear.
+        UsageError: arguments that do not go together, or names and shapes that are not clear; layers of a file with
+            integers.
         VerificationError: a file that was changed since its manifest and cannot be loaded.
     """
     say = report or (lambda message: None)
@@ -114,6 +123,14 @@ def verify(
     say("loading the reference")
     used = choose_recipe(file, other, recipe, against_weights or weights, checkpoint_key)
     precision, source = precision_of(file, chosen.precision)
+    if chosen.layers and not precision.is_float:
+        raise UsageError(
+            "What each layer of a file with integers loses is not told from the values inside it.",
+            where=str(file.path),
+            found=f"--layers and {precision}, {source}",
+            expected="a file in fp32 or fp16",
+            next_step=f"rank its layers with deploykit sensitivity {used.name} --target {file.target}",
+        )
     with opened_everywhere(file, chosen.threads) as runtimes:
         described = file.artifact.inputs if file.artifact else ()
         sized, inputs = bind_at_size(

@@ -20,11 +20,11 @@ from targets.small_case import randomize
 
 from deploykit.attribution import Attribution, attribute
 from deploykit.chatter import contained
+from deploykit.description import describe
 from deploykit.graph.capture import weights
 from deploykit.graph.graph import Graph
 from deploykit.lowering import ExportOptions, lower, lower_exactly, plan_export
 from deploykit.network import LoadedNetwork, build_network, load_network
-from deploykit.pipeline import describe
 from deploykit.recipe import load_recipe
 from deploykit.records import ExportPlan
 from deploykit.targets.base import ExportRequest

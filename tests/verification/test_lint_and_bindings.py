@@ -12,8 +12,8 @@ from deploykit.errors import ArtifactError, UsageError
 from deploykit.recipe import load_recipe
 from deploykit.records import TensorRecord
 from deploykit.verification.bind_inputs import bind_inputs
-from deploykit.verification.lint import lint_output
 from deploykit.verify.contract import holds_probabilities, softmax
+from deploykit.verify.lint import Classes, lint_output
 from deploykit.vocab import InputKind, Layout, Precision
 
 RANDOM = np.random.default_rng(3)
@@ -54,6 +54,38 @@ def test_values_stuck_at_one_end_are_found_unless_the_networks_are():
     assert rules([one + 1e-7 for one in relu], relu) == []
     both = [np.clip(one, -1, 1) for one in SCORES]
     assert rules(both) == [("saturated", False)] * 2
+
+
+def test_a_fifth_of_the_values_at_one_end_fails_and_what_eight_bits_round_to_it_does_not():
+    cut = [np.maximum(one, -0.2) for one in SCORES]
+    assert rules(cut) == [("saturated", True)]
+    eight = [np.rint(one * 40) / 40 for one in SCORES]
+    assert rules(eight, precision=Precision.INT8) == []
+    two_levels = [np.where(one > 0, 3.0, -3.0) for one in SCORES]
+    assert rules(two_levels, precision=Precision.INT8) == [("saturated", True)] * 2
+    assert rules(two_levels, two_levels, Precision.INT8) == []
+
+
+def test_a_spread_far_below_the_references_fails():
+    assert rules([one / 20 for one in SCORES]) == [("vanished", True)]
+    assert rules([one / 5 for one in SCORES]) == []
+    assert rules([one / 20 for one in SCORES], [one / 20 for one in SCORES]) == []
+
+
+def test_a_class_that_is_best_nowhere_fails_unless_it_is_in_the_reference_too():
+    best = [one.argmax(1) for one in SCORES]
+    none = [np.zeros_like(one) for one in best]
+    few = [one.copy() for one in none]
+    few[0][0, 0, 0] = 1
+
+    def found(ours, theirs):
+        return [lint.rule for lint in lint_output(SCORES, SCORES, Precision.INT8, Classes(ours, theirs))]
+
+    assert found(best, best) == []
+    assert found(none, best) == ["vanished"]
+    assert found(few, best) == []
+    assert found(none, none) == []
+    assert found(none, few) == []
 
 
 def test_what_half_precision_rounds_to_one_end_is_no_fault():

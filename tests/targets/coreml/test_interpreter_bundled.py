@@ -13,9 +13,10 @@ import torch
 
 from deploykit import api
 from deploykit.chatter import contained
+from deploykit.description import describe
 from deploykit.graph.graph import Graph
 from deploykit.lowering import ExportOptions, lower, plan_export
-from deploykit.pipeline import describe, simplified
+from deploykit.pipeline import simplified
 from deploykit.targets.base import ExportRequest
 from deploykit.targets.coreml import export
 from deploykit.targets.coreml.interpreter import MilInterpreter
