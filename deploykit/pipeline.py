@@ -36,6 +36,7 @@ from deploykit.lowering import (
 from deploykit.network import LoadedNetwork
 from deploykit.quantize.calibration import CalibrationSet, calibration_set
 from deploykit.quantize.file import float_plan, quantize_file
+from deploykit.quantize.half_range import kept_in_float32
 from deploykit.quantize.prepare import Prepared, prepare
 from deploykit.recipe import Recipe
 from deploykit.records import Artifact, Comparison, ExportPlan, PassReport, SkippedTarget, TensorRecord
@@ -186,7 +187,8 @@ class Exporter:
         say(f"{target}: lowering")
         prepared = self._ready(plan, calibration, say)
         graph = finish(prepared.graph, plan)
-        request = ExportRequest(graph, float_plan(plan), recipe, describe(self.network, plan))
+        kept = kept_in_float32(graph, plan, recipe, calibration, say)
+        request = ExportRequest(graph, float_plan(plan), recipe, describe(self.network, plan), kept.values)
         with staged(output_dir / recipe.name / plan.folder()) as folder:
             path = folder / f"{recipe.name}{row.suffix}"
             say(f"{target}: converting")
@@ -220,7 +222,7 @@ class Exporter:
                 passes=(*graph.reports, *on_file),
                 comparisons=comparisons,
                 recipe_table=recipe.file.model_dump(mode="json"),
-                lint=lint(graph, plan),
+                lint=(*lint(graph, plan), *kept.notes),
                 runtime=name,
                 certificate=hash_files(folder / CERTIFICATE)[0],
                 quantization=made,

@@ -21,12 +21,16 @@ Array: TypeAlias = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """One file to write: the float32 graph lowered for its target, and what the file says about itself."""
+    """One file to write: the float32 graph lowered for its target, and what the file says about itself.
+
+    ``float32_values`` names the nodes of the graph that a file in half precision computes in float32 all the same.
+    """
 
     graph: Graph
     plan: ExportPlan
     recipe: Recipe
     metadata: Mapping[str, str]
+    float32_values: frozenset[str] = frozenset()
 
 
 class Runtime(Protocol):

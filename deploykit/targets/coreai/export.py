@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import operator
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from coreai.authoring import AIProgram
 from coreai.authoring.asset import OSVersion
 from coreai.runtime import AIModelAssetMetadata
@@ -22,7 +20,7 @@ from deploykit.targets.coreai.client import Child
 from deploykit.targets.coreai.coverage import decompositions
 from deploykit.targets.coreai.precision import half_precision
 from deploykit.targets.coreai.program import METADATA
-from deploykit.targets.exported import exported_program
+from deploykit.targets.exported import exported_program, name_after_lowered, with_node_names
 from deploykit.vocab import Precision
 
 with warnings.catch_warnings():
@@ -30,7 +28,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import coreai_torch
 
-_LOWERED = "deploykit_lowered"
 _CREATION_DATE = "creationDate"
 
 
@@ -39,9 +36,9 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
 
     Nothing is rewritten on the file itself: no reports. Raises TargetError where the converter does not take the graph.
     """
-    graph = _with_node_names(request.graph)
+    graph = with_node_names(request.graph)
     if request.plan.precision is Precision.FP16:
-        graph = half_precision(graph)
+        graph = half_precision(graph, request.float32_values)
     try:
         program = _convert(graph)
     except Exception as error:
@@ -54,21 +51,13 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
 
 def _convert(graph: Graph) -> AIProgram:
     exported = exported_program(_with_own_outputs(graph)).run_decompositions(decompositions())
-    _name_after_lowered(exported)
+    name_after_lowered(exported)
     # This mode alone notes which node an operation comes from; with the stack traces it would note files as well.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.DEBUG)
     converter.add_exported_program(
         exported, input_names=[spec.name for spec in graph.inputs], output_names=list(graph.outputs)
     )
     return converter.to_coreai()
-
-
-def _with_node_names(graph: Graph) -> Graph:
-    """Return a copy of ``graph`` whose nodes note their names where a further export keeps them."""
-    copied = graph.copy()
-    for node in copied.module.graph.nodes:
-        node.meta["custom"] = {**node.meta.get("custom", {}), _LOWERED: node.name}
-    return copied
 
 
 def _with_own_outputs(graph: Graph) -> Graph:
@@ -87,31 +76,6 @@ def _with_own_outputs(graph: Graph) -> Graph:
     output.args = fx.node.map_arg(output.args, own)
     copied.module.recompile()
     return copied
-
-
-def _name_after_lowered(exported: torch.export.ExportedProgram) -> None:
-    """Give the last of the nodes that a node of the lowered graph became its name, and the others none that it had."""
-    nodes = [node for node in exported.graph.nodes if node.op == "call_function"]
-    others = {node.name for node in exported.graph.nodes if node.op != "call_function"}
-    last = {_lowered(node): node for node in nodes if not _takes_one_result(node)}
-    names = {node: name for name, node in last.items() if name is not None and name not in others}
-    renamed = {node.name: names.get(node, f"step_{number}_") for number, node in enumerate(nodes)}
-    for node in nodes:
-        node.meta.pop("stack_trace", None)
-        node.name = renamed[node.name]
-    for spec in exported.graph_signature.output_specs:
-        spec.arg.name = renamed.get(spec.arg.name, spec.arg.name)
-
-
-def _lowered(node: fx.Node) -> str | None:
-    """Return the name of the node of the lowered graph that ``node`` comes from."""
-    name: str | None = node.meta.get("custom", {}).get(_LOWERED)
-    return name
-
-
-def _takes_one_result(node: fx.Node) -> bool:
-    """Whether ``node`` only takes a result of an operation that the same node of the lowered graph became."""
-    return node.target is operator.getitem and _lowered(node) == _lowered(node.all_input_nodes[0])
 
 
 def _system(minimum_os: str | None) -> OSVersion:

@@ -9,6 +9,7 @@ half precision, up to 1/64 of a pixel in 64 columns, and a position beyond 2048 
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -25,10 +26,14 @@ _ARITHMETIC = frozenset({
 _TO_DTYPE = frozenset({aten.to, aten._to_copy})
 
 
-def half_precision(graph: Graph) -> Graph:
-    """Return ``graph`` with float16 weights and arithmetic but for its coordinates; float32 goes in and comes out."""
+def half_precision(graph: Graph, float32_values: Collection[str] = ()) -> Graph:
+    """Return ``graph`` with float16 weights and arithmetic; float32 goes in and comes out.
+
+    Its coordinates, and the nodes ``float32_values``, stay in float32.
+    """
     copied = graph.copy()
-    kept = float32_nodes(copied.module.graph)
+    named = {node for node in copied.module.graph.nodes if node.op == "call_function" and node.name in float32_values}
+    kept = float32_nodes(copied.module.graph) | named
     rounding = _Rounding(copied.module, kept)
     for node in list(copied.module.graph.nodes):
         rounding.visit(node)

@@ -16,7 +16,13 @@ from deploykit.recipe import Input
 from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
 from deploykit.targets.coreml.precision import half_precision
-from deploykit.targets.exported import exported_program
+from deploykit.targets.exported import (
+    exported_program,
+    name_after_lowered,
+    names_in_file,
+    node_names,
+    with_node_names,
+)
 from deploykit.vocab import ColorOrder, InputKind, Precision
 
 _MODEL = "Data/com.apple.CoreML/model.mlmodel"
@@ -33,13 +39,15 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """
     plan, recipe = request.plan, request.recipe
     try:
+        program = exported_program(with_node_names(request.graph)).run_decompositions({})
+        name_after_lowered(program)
         model = ct.convert(
-            exported_program(request.graph).run_decompositions({}),
+            program,
             convert_to="mlprogram",
             inputs=[_input_type(item, plan.input_kind) for item in recipe.file.inputs],
             outputs=[ct.TensorType(name=name, dtype=np.float32) for name in request.graph.outputs],
             minimum_deployment_target=ct.target[plan.minimum_os],
-            compute_precision=half_precision() if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
+            compute_precision=_half(request) if plan.precision is Precision.FP16 else ct.precision.FLOAT32,
             skip_model_load=True,
         )
     except Exception as error:
@@ -50,6 +58,11 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     model.save(str(path))
     _make_reproducible(path)
     return ()
+
+
+def _half(request: ExportRequest) -> Any:
+    named = names_in_file(request.graph, node_names(request.graph))
+    return half_precision(named, names_in_file(request.graph, request.float32_values))
 
 
 def _refuse_lost_outputs(model: Any, request: ExportRequest) -> None:

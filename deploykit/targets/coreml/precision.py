@@ -1,4 +1,4 @@
-"""Which operations of an fp16 program stay in float32: those that compute where a ``resample`` reads.
+"""Which operations of an fp16 program stay in float32: those asked for, and what computes where a ``resample`` reads.
 
 A coordinate between -1 and 1 has a step of 2^-11 in half precision: up to 1/64 of a pixel in 64 columns, 1/32 in 128.
 The features themselves keep 11 bits, so that rounding the coordinates can cost more than rounding the features.
@@ -6,6 +6,7 @@ The features themselves keep 11 bits, so that rounding the coordinates can cost 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import coremltools as ct
@@ -18,9 +19,25 @@ _ARITHMETIC = frozenset({
 })  # fmt: skip
 
 
-def half_precision() -> Any:
-    """Return the precision of an fp16 program for ``coremltools.convert``: float16 everywhere but in coordinates."""
-    return ct.transform.FP16ComputePrecision(op_selector=_may_be_half)
+def half_precision(named: Collection[str] = (), float32_values: Collection[str] = ()) -> Any:
+    """Return the precision of an fp16 program for ``coremltools.convert``.
+
+    It is float16 everywhere but in coordinates, and in the operations that compute ``float32_values``, some of the
+    values ``named`` after the lowered graph.
+    """
+    return ct.transform.FP16ComputePrecision(
+        op_selector=lambda op: _may_be_half(op) and not _computes(op, frozenset(named), frozenset(float32_values))
+    )
+
+
+def _computes(op: Any, named: frozenset[str], wanted: frozenset[str]) -> bool:
+    """Whether ``op`` computes one of ``wanted``, or a step on the way to it: what has no name of the lowered graph."""
+    if not wanted or op.op_type == "const":
+        return False
+    names = {output.name for output in op.outputs}
+    if not named.isdisjoint(names):
+        return not wanted.isdisjoint(names)
+    return any(_computes(reader, named, wanted) for output in op.outputs for reader in output.child_ops)
 
 
 def _may_be_half(op: Any) -> bool:

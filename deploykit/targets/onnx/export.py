@@ -10,7 +10,14 @@ import torch
 
 from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
-from deploykit.targets.exported import example_inputs, exported_program
+from deploykit.targets.exported import (
+    example_inputs,
+    exported_program,
+    lowered_names,
+    names_in_file,
+    node_names,
+    with_node_names,
+)
 from deploykit.vocab import Precision
 
 
@@ -21,10 +28,9 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     """
     graph, plan = request.graph, request.plan
     try:
-        torch.onnx.export(
-            exported_program(graph),
+        program = torch.onnx.export(
+            exported_program(with_node_names(graph)),
             example_inputs(graph.inputs),
-            str(path),
             dynamo=True,
             opset_version=plan.opset,
             input_names=[spec.name for spec in graph.inputs],
@@ -32,6 +38,9 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
             external_data=False,
             verbose=False,
         )
+        assert program is not None
+        _name_after_lowered(program)
+        program.save(str(path))
         model, equal = onnxsim.simplify(onnx.load(str(path)))
     except Exception as error:
         # Converters raise whatever their libraries raise; the cause stays chained.
@@ -41,11 +50,25 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
     if plan.precision is Precision.FP16:
         from deploykit.targets.onnx.precision import half_precision
 
-        model = half_precision(model)
+        named = names_in_file(graph, node_names(graph))
+        model = half_precision(model, named, names_in_file(graph, request.float32_values))
     _clean(model, request)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return ()
+
+
+def _name_after_lowered(program: torch.onnx.ONNXProgram) -> None:
+    """Name each value after the node of the lowered graph that it is: the exporter names it after one of its own."""
+    assert program.exported_program is not None
+    names = lowered_names(program.exported_program)
+    graph = program.model.graph
+    taken = {value.name for value in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
+    made = [value for node in graph for value in node.outputs if value.name not in taken]
+    renamed = {name: new for name, new in names.items() if new not in taken}
+    for number, value in enumerate(made):
+        assert value.name is not None
+        value.name = renamed.get(value.name) or f"step_{number}_"
 
 
 def _clean(model: onnx.ModelProto, request: ExportRequest) -> None:

@@ -7,7 +7,7 @@ The features themselves keep 11 bits, so that rounding the coordinates can cost 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import onnx
 from onnx import TensorProto
@@ -21,14 +21,20 @@ _ARITHMETIC = frozenset({
 })  # fmt: skip
 
 
-def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``model``, whose nodes have names of their own, in float16 with float32 inputs and outputs."""
+def half_precision(
+    model: onnx.ModelProto, named: Collection[str] = (), float32_values: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Return ``model``, whose nodes have names of their own, in float16 with float32 inputs and outputs.
+
+    What computes ``float32_values``, some of the values ``named`` after the lowered graph, stays in float32.
+    """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     # The converter takes the recorded type of a weight for the one that it will have, and is wrong where it stays.
     weights = {item.name for item in copied.graph.initializer}
     _keep_values(copied.graph, lambda value: value.name not in weights)
-    half = OnnxModel(convert_float_to_float16(copied, keep_io_types=True, node_block_list=float32_nodes(copied)))
+    kept = [*float32_nodes(copied), *_computing(copied.graph, frozenset(named), frozenset(float32_values))]
+    half = OnnxModel(convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept))
     _join_casts(half.model.graph)
     # The casts of inputs and outputs are appended at the end, behind the nodes that read them.
     half.topological_sort()
@@ -56,6 +62,16 @@ def float32_nodes(model: onnx.ModelProto) -> list[str]:
     return kept
 
 
+def _computing(graph: onnx.GraphProto, named: frozenset[str], wanted: frozenset[str]) -> list[str]:
+    """Return the names of the nodes that compute ``wanted``, and of the steps on the way: values that are not named."""
+    needed, found = set(wanted), []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            found.append(node.name)
+            needed.update(value for value in node.input if value not in named)
+    return found
+
+
 def _join_casts(graph: onnx.GraphProto) -> None:
     """Let float32 nodes of ``graph`` read each other: the converter rounds between them, and casts a value twice."""
     made: dict[str, onnx.NodeProto] = {}
@@ -68,6 +84,7 @@ def _join_casts(graph: onnx.GraphProto) -> None:
         for node in graph.node
         if _casts_to(node, TensorProto.FLOAT) and _casts_to(made.get(node.input[0]), TensorProto.FLOAT16)
     }
+    _return_whole(graph, whole, made)
     for node in graph.node:
         for place, value in enumerate(node.input):
             node.input[place] = whole.get(value, value)
@@ -79,6 +96,22 @@ def _join_casts(graph: onnx.GraphProto) -> None:
     left = {value for node in graph.node for value in node.output}
     known = {value.name: value for value in graph.value_info if value.name in left}
     _keep_values(graph, lambda value: known.pop(value.name, None) is not None)
+
+
+def _return_whole(graph: onnx.GraphProto, whole: dict[str, str], made: dict[str, onnx.NodeProto]) -> None:
+    """Let float32 nodes give the outputs of ``graph`` themselves."""
+    outputs = {output.name for output in graph.output}
+    for name in outputs & whole.keys():
+        own = whole.pop(name)
+        if own not in made or own in outputs:
+            continue
+        graph.node.remove(made[name])
+        renamed = {own: name}
+        for node in graph.node:
+            for values in (node.input, node.output):
+                for place, value in enumerate(values):
+                    values[place] = renamed.get(value, value)
+        whole.update({value: name for value, kept in whole.items() if kept == own})
 
 
 def _casts_to(node: onnx.NodeProto | None, dtype: int) -> bool:

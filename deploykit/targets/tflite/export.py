@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from deploykit.records import PassReport
 from deploykit.targets.base import ExportRequest, refused_by_converter
-from deploykit.targets.exported import example_inputs, named_module
+from deploykit.targets.exported import example_inputs, named_module, names_in_file
 from deploykit.targets.tflite.flatbuffer import read_model, write_model
 from deploykit.targets.tflite.rewriting import rewrite
 from deploykit.vocab import Layout, Precision
@@ -67,12 +68,13 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
         raise refused_by_converter("The TFLite converter", request.recipe.name, error) from error
     reports = rewrite(path, request.plan.passes)
     if request.plan.precision is Precision.FP16:
-        _halve_weights(path)
+        _halve_weights(path, names_in_file(request.graph, request.float32_values))
     _describe(path, request.metadata)
     return reports
 
 
-def _halve_weights(path: Path) -> None:
+def _halve_weights(path: Path, whole: Collection[str]) -> None:
+    """Store the weights of the file in float16, but for those of the operations that compute the values ``whole``."""
     from ai_edge_quantizer import quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import (
@@ -93,6 +95,13 @@ def _halve_weights(path: Path) -> None:
         ),
         algorithm_key=AlgorithmName.FLOAT_CASTING,
     )
+    for name in sorted(whole):
+        # The name of a tensor lists every value of the graph that it was made from.
+        halved.update_quantization_recipe(
+            regex=rf"(^|;){re.escape(name)}(;|$)",
+            operation_name=TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )
     half = path.with_suffix(".half.tflite")
     halved.quantize().export_model(str(half))
     half.replace(path)
