@@ -10,6 +10,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST, read_artifact, require_unchanged
 from deploykit.benchmark import bench
 from deploykit.chatter import contained
+from deploykit.description import describe
 from deploykit.errors import ArtifactError
 from deploykit.evaluation.evaluate import evaluate
 from deploykit.graph.graph import Graph
@@ -17,7 +18,7 @@ from deploykit.images.preprocess import Pixels, read_image
 from deploykit.inspection import inspect
 from deploykit.lowering import ExportOptions, plan_export
 from deploykit.network import LoadedNetwork, load_network, recipe_for
-from deploykit.pipeline import DEFAULT_FOLDER, Step, describe, installed_targets, prepare_export
+from deploykit.pipeline import DEFAULT_FOLDER, Step, installed_targets, prepare_export
 from deploykit.pipeline import export as export_network
 from deploykit.quantize.calibration import DEFAULT_IMAGES, calibration_set
 from deploykit.quantize.sensitivity import Sensitivity, measure_sensitivity

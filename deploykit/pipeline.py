@@ -50,7 +50,7 @@ from deploykit.verify.reference import Outputs, gather, reference_outputs
 from deploykit.verify.reparam import count_findings, deploy_graph, training_graph
 from deploykit.verify.samples import Sample, feed, read_back
 from deploykit.version import __version__
-from deploykit.vocab import Precision, Target
+from deploykit.vocab import OutputKind, Precision, Target
 
 Step: TypeAlias = Callable[[str], None]
 DEFAULT_FOLDER = Path("artifacts")

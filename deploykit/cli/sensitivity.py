@@ -74,6 +74,7 @@ def sensitivity(
         equalize=equalize,
         correct_biases=Switch.OFF,
         max_drop=None,
+        integer_io=False,
     )
     with progress("sensitivity") as say:
         say("loading the checkpoint")
