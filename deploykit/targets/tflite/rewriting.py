@@ -77,7 +77,36 @@ def depth_to_space_operator(model: Any, graph: Any, recorder: Recorder) -> None:
     graph.operators = [op for op in graph.operators if id(op) not in gone]
 
 
-PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator, depth_to_space_operator)
+def transpose_pairs(model: Any, graph: Any, recorder: Recorder) -> None:
+    """Two transposes of which the second undoes the first are passed by: what reads the second reads before both.
+
+    The converter leaves such pairs where a value is wanted in both layouts. What a file returns keeps its name.
+    """
+    made_by = {int(t): op for op in graph.operators for t in op.outputs}
+    returned = {int(t) for t in graph.outputs}
+    for op in list(graph.operators):
+        first = made_by.get(int(op.inputs[0])) if _kind(model, op) == _B.TRANSPOSE else None
+        if first is None or _kind(model, first) != _B.TRANSPOSE or int(op.outputs[0]) in returned:
+            continue
+        inner, outer = (_integers(model, graph, int(one.inputs[1])) for one in (first, op))
+        if inner is None or outer is None or [inner[axis] for axis in outer] != list(range(len(outer))):
+            continue
+        for reader in graph.operators:
+            reader.inputs = np.array(
+                [int(first.inputs[0]) if int(t) == int(op.outputs[0]) else int(t) for t in reader.inputs], np.int32
+            )
+        recorder.fired((_text(graph.tensors[int(op.outputs[0])].name),), "the value before two transposes")
+    read = _readers(graph)
+    while unread := [op for op in graph.operators if _kind(model, op) == _B.TRANSPOSE and _unread(op, read)]:
+        graph.operators = [op for op in graph.operators if all(op is not one for one in unread)]
+        read = _readers(graph)
+
+
+PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator, depth_to_space_operator, transpose_pairs)
+
+
+def _unread(op: Any, readers: dict[int, int]) -> bool:
+    return not any(readers.get(int(index), 0) for index in op.outputs)
 
 
 def _shuffle(

@@ -17,7 +17,7 @@ from torch import nn
 from deploykit.chatter import contained
 from deploykit.graph.capture import capture, cast_graph
 from deploykit.graph.passes.pixel_shuffle_channels_last import pixel_shuffle_channels_last
-from deploykit.targets.tflite.flatbuffer import read_model, write_model
+from deploykit.targets.tflite.flatbuffer import operator_code, read_model, write_model
 from deploykit.targets.tflite.inspection import read_contents
 from deploykit.targets.tflite.rewriting import rewrite
 from deploykit.targets.tflite.runtime import open_artifact
@@ -115,3 +115,51 @@ def test_what_is_no_pixel_shuffle_or_is_read_elsewhere_stays(shuffled, change, t
     (report,) = rewrite(path, [NAME])
     assert report.fired == ()
     assert _operations(path) == before
+
+
+def _transpose(model, graph, source: int, order: list[int]) -> int:
+    """Append to ``graph`` a transpose of the tensor ``source``; return the tensor that it makes."""
+    axes, made = schema.TensorT(), schema.TensorT()
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.array(order, np.int32).tobytes(), np.uint8)
+    axes.name, axes.type, axes.shape = b"order", schema.TensorType.INT32, np.array([4], np.int32)
+    axes.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    before = graph.tensors[source]
+    made.name, made.type = before.name + b"/moved", before.type
+    made.shape = np.array([int(before.shape[axis]) for axis in order], np.int32)
+    graph.tensors += [axes, made]
+    op = schema.OperatorT()
+    op.opcodeIndex = operator_code(model, schema.BuiltinOperator.TRANSPOSE)
+    op.inputs = np.array([source, len(graph.tensors) - 2], np.int32)
+    op.outputs = np.array([len(graph.tensors) - 1], np.int32)
+    op.builtinOptionsType, op.builtinOptions = (
+        schema.BuiltinOptions.TransposeOptions, schema.TransposeOptionsT()
+    )  # fmt: skip
+    graph.operators.insert(1, op)
+    return len(graph.tensors) - 1
+
+
+@pytest.mark.parametrize(("second", "undone"), [([0, 1, 3, 2], True), ([0, 2, 1, 3], False)])
+def test_a_transpose_that_undoes_the_one_before_is_passed_by(shuffled, second, undone, tmp_path):
+    path = _copied(shuffled(2), tmp_path)
+    model = read_model(path)
+    graph = model.subgraphs[0]
+    convolution = next(op for op in graph.operators if _is(model, op, schema.BuiltinOperator.CONV_2D))
+    source = int(convolution.inputs[0])
+    there = _transpose(model, graph, source, [0, 1, 3, 2])
+    back = _transpose(model, graph, there, second)
+    first, other = graph.operators[2], graph.operators[1]
+    graph.operators[1], graph.operators[2] = first, other
+    if undone:
+        convolution.inputs = np.array([back, *convolution.inputs[1:]], np.int32)
+    write_model(model, path)
+    (report,) = rewrite(path, ["transpose_pairs"])
+    assert len(report.fired) == (1 if undone else 0)
+    assert np.array_equal(_computed(path), _computed(shuffled(2)))
+    assert _operations(path) == _operations(shuffled(2))
+
+
+def _is(model, op, kind: int) -> bool:
+    code = model.operatorCodes[op.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode) == kind
