@@ -14,7 +14,7 @@ from deploykit.graph.conventions import CONVENTIONS
 from deploykit.inspection import inspect_file
 from deploykit.lowering import ExportOptions
 from deploykit.targets.table import TARGETS
-from deploykit.vocab import Convention, Precision, Target
+from deploykit.vocab import FLOAT_PRECISIONS, Convention, Precision, Target
 
 MACS = (216 + 18) * 32 * 48
 
@@ -107,7 +107,7 @@ def test_a_missing_package_is_named_with_its_command(folder, monkeypatch):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", FLOAT_PRECISIONS)
 @pytest.mark.parametrize("target", Target)
 def test_sinet_counts_the_same_in_every_file(tmp_path, target, precision):
     (artifact,) = export("sinet", targets=[target], output_dir=tmp_path, options=ExportOptions(precision=precision))
