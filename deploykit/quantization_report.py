@@ -15,7 +15,7 @@ from deploykit.evaluation.records import Evaluation, Summary
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, check_plan
 from deploykit.latency.subjects import exported_subjects
-from deploykit.lowering import ExportOptions, options_for
+from deploykit.lowering import MAX_DROP, ExportOptions, options_for
 from deploykit.network import LoadedNetwork
 from deploykit.pipeline import prepare_export
 from deploykit.quantize.calibration import CalibrationSet
@@ -115,6 +115,7 @@ def quantization_report(
     targets: Sequence[Target] = tuple(Target),
     precisions: Sequence[Precision] = tuple(Precision),
     held_out: int = DEFAULT_HELD_OUT,
+    max_drop: float | None = MAX_DROP,
     output_dir: Path | None = None,
     threads: int = 1,
     runs: int = MIN_RUNS,
@@ -124,8 +125,8 @@ def quantization_report(
     """Return what each of ``precisions`` on each of ``targets`` makes of ``network``, as files that were run.
 
     Every file is made, evaluated and timed once; all are evaluated on the same ``held_out`` portraits and timed in one
-    interleaved run. They stay below ``output_dir``, or go with a temporary folder. A cell that fails is listed with
-    its error and stops no other.
+    interleaved run. Integers may cost ``max_drop`` points of mIoU. The files stay below ``output_dir``, or go with a
+    temporary folder. A cell that fails is listed with its error and stops no other.
 
     Raises UsageError for figures out of range, and VerificationError where the network itself cannot be simplified or
     evaluated.
@@ -136,7 +137,7 @@ def quantization_report(
         raise UsageError("Too few portraits to judge.", where="--held-out", found=str(held_out), expected="1 or more")
     with ExitStack() as stack:
         folder = output_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-report-")))
-        cells, made = _written(network, calibration, _planned(targets, precisions), folder, say)
+        cells, made = _written(network, calibration, _planned(targets, precisions), folder, say, max_drop=max_drop)
         judged = _judged(network, list(made.values()), Options(samples=held_out, clips=CLIPS, threads=threads), say)
         timed = _timed([one for one in made.values() if one.path in judged.found], threads, runs, seconds, say)
         finished = []
@@ -178,15 +179,21 @@ def _planned(targets: Sequence[Target], precisions: Sequence[Precision]) -> list
     return found
 
 
-def _options(cell: Cell, calibration: CalibrationSet) -> ExportOptions:
-    plain = ExportOptions(precision=cell.precision, calibration=calibration.record.sha256)
+def _options(cell: Cell, calibration: CalibrationSet, max_drop: float | None) -> ExportOptions:
+    plain = ExportOptions(precision=cell.precision, calibration=calibration.record.sha256, max_drop=max_drop)
     if not cell.defaults:
         return plain
     return replace(plain, estimator=Estimator.MIN_MAX, equalization=0.0, correct_biases=False, max_drop=None)
 
 
 def _written(
-    network: LoadedNetwork, calibration: CalibrationSet, cells: Sequence[Cell], folder: Path, say: Say
+    network: LoadedNetwork,
+    calibration: CalibrationSet,
+    cells: Sequence[Cell],
+    folder: Path,
+    say: Say,
+    *,
+    max_drop: float | None,
 ) -> tuple[list[Cell], dict[int, Artifact]]:
     """Return ``cells``, those that failed with their error, and the artifacts of the others by their place."""
     wanted = [cell for cell in cells if cell.state is State.MADE]
@@ -201,7 +208,7 @@ def _written(
             continue
         settings = ", the quantizer's defaults" if cell.defaults else ""
         say(f"file {wanted.index(cell) + 1} of {len(wanted)}: {cell.target} {cell.precision}{settings}")
-        options = options_for(cell.target, _options(cell, calibration), alone=False)
+        options = options_for(cell.target, _options(cell, calibration, max_drop), alone=False)
         try:
             made[index] = exporter.write(cell.target, options, folder, calibration=calibration, step=say)
         except Exception as error:

@@ -17,7 +17,7 @@ from deploykit.cli.options import (
     load_network_at,
     parse_size,
 )
-from deploykit.cli.quantization_options import CalibrationImagesOption, CalibrationOption
+from deploykit.cli.quantization_options import CalibrationImagesOption, CalibrationOption, MaxDropOption
 from deploykit.errors import EXIT_FAILED
 from deploykit.vocab import Precision, Target
 
@@ -53,6 +53,7 @@ def quantization_report(
     held_out: Annotated[int, typer.Option("--held-out", help="Judge on so many held-out portraits.")] = 32,
     calibration: CalibrationOption = None,
     calibration_images: CalibrationImagesOption = 32,
+    max_drop: MaxDropOption = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Keep the files here.", show_default="a temporary folder")
     ] = None,
@@ -76,6 +77,7 @@ def quantization_report(
     """
     from deploykit.artifact import require_writable
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
+    from deploykit.lowering import MAX_DROP
     from deploykit.quantization_report import quantization_report as measure
     from deploykit.quantize.calibration import calibration_set
     from deploykit.records import versioned
@@ -102,6 +104,7 @@ def quantization_report(
             targets=chosen_targets,
             precisions=chosen_precisions,
             held_out=held_out,
+            max_drop=MAX_DROP if max_drop is None else max_drop,
             output_dir=output_dir,
             threads=threads,
             runs=runs,

@@ -66,7 +66,10 @@ CELLS: dict[str, dict[Target, Cell]] = {
         COREAI: _no("the converted file puts the values elsewhere"),
     },
     "average pooling, border not counted": {COREAI: _by("average_pooling_border")},
-    "global pooling": dict.fromkeys((TFLITE, COREAI), _by("global_average_pooling")),
+    "global pooling": {
+        TFLITE: _by("global_average_pooling"),
+        COREAI: _by("global_average_pooling_by_window"),
+    },
     "average pooling, ceil_mode": dict.fromkeys((TFLITE, COREAI), _by("ceil_average_pooling")),
     "average pooling, ceil_mode, padded": dict.fromkeys((TFLITE, COREAI), _by("ceil_average_pooling")),
     "average pooling, divisor": {

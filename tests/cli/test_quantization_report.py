@@ -9,7 +9,16 @@ import pytest
 from deploykit import api
 from deploykit.evaluation.evaluate import Options
 
-COMMAND = ("quantization-report", "small/small.toml", "--targets", "onnx", "--calibration-images", "8")
+COMMAND = (
+    "quantization-report",
+    "small/small.toml",
+    "--targets",
+    "onnx",
+    "--calibration-images",
+    "8",
+    "--max-drop",
+    "100",
+)
 QUICK = ("--held-out", "2", "--runs", "3", "--seconds", "0")
 STRICT = """
 [tolerances.int8]

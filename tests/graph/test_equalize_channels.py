@@ -68,6 +68,7 @@ CASES = {
     "depthwise": lambda m, x: m.b(m.depthwise(m.a(x)).relu()),
     "transposed": lambda m, x: m.up(m.a(x)),
     "norm": lambda m, x: m.b(m.norm(m.a(x).relu()).relu()),
+    "norm before a layer": lambda m, x: m.b(m.norm(m.a(x).relu())),
     "sum": lambda m, x: m.b(m.a(x) + m.other(x)),
     "sum with a constant": lambda m, x: m.b(m.a(x) + m.shift),
     "two parts": lambda m, x: m.wide(torch.cat([m.a(x), m.other(x)], 1)),

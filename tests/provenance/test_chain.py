@@ -32,6 +32,7 @@ BODY_FIELDS = {
     "passes",
     "path",
     "plan",
+    "quantization",
     "recipe",
     "recipe_sha256",
     "recipe_table",

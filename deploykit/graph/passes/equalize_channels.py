@@ -180,7 +180,10 @@ def _apply(module: fx.GraphModule, node: fx.Node, channels: _Channels, scales: T
         widest = float(torch.maximum(own.max(), before.max()))
         recorder.fired(sources(node), f"channels scaled by up to {widest:.3g}")
         if is_call(node, aten.batch_norm.default):
+            members = channels.of[node]
             node = _scaled_affine(module, node, before, own)
+            # What reads it next asks for its scales.
+            channels.of[node] = members
         else:
             _scale_layer(module, node, before, own)
     elif is_call(node, *_SUMS):
