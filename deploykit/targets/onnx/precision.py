@@ -84,6 +84,9 @@ def _join_casts(graph: onnx.GraphProto) -> None:
         for node in graph.node
         if _casts_to(node, TensorProto.FLOAT) and _casts_to(made.get(node.input[0]), TensorProto.FLOAT16)
     }
+    # The network's own casts, of a comparison for one, are no rounding.
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    whole = {name: own for name, own in whole.items() if types.get(own, TensorProto.FLOAT) == TensorProto.FLOAT}
     _return_whole(graph, whole, made)
     for node in graph.node:
         for place, value in enumerate(node.input):
