@@ -116,6 +116,7 @@ def test_activations_are_those_of_the_program_inputs_first(asset: Path, listed: 
     assert not any(one.quantizes for one in activations(asset, Precision.INT8_WEIGHTS))
 
 
+@pytest.mark.full
 def test_activations_are_seen_as_a_trace_sees_them(asset: Path, seen: dict[str, np.ndarray]) -> None:
     traced = {one.name: one.value for one in trace(asset, {"image": IMAGE}, Arithmetic.RUNTIME).values}
     assert set(seen) == {"image", *(name for name, value in traced.items() if value.dtype.kind == "f")}
@@ -124,7 +125,12 @@ def test_activations_are_seen_as_a_trace_sees_them(asset: Path, seen: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("precision", "bound"), [(Precision.INT8_WEIGHTS, 0.02), (Precision.PALETTE6, 0.06), (Precision.PALETTE4, 0.3)]
+    ("precision", "bound"),
+    [
+        pytest.param(Precision.INT8_WEIGHTS, 0.02, marks=pytest.mark.full),
+        (Precision.PALETTE6, 0.06),
+        pytest.param(Precision.PALETTE4, 0.3, marks=pytest.mark.full),
+    ],
 )
 def test_weights_alone(
     asset: Path,
@@ -163,6 +169,7 @@ def test_wrong_ranges_are_worse(asset: Path, truth: np.ndarray, ranges: dict[str
     assert error(truth, tmp_path / "narrow.aimodel") > 0.1
 
 
+@pytest.mark.full
 def test_kept_operations_compute_in_float_and_kept_weights_stay(
     asset: Path, listed: tuple[Activation, ...], ranges: dict[str, Range], tmp_path: Path
 ) -> None:
