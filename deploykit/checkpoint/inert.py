@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -101,10 +102,13 @@ class PickleMachine:
         """
         self._stack, self._marks, self._memo = [], [], {}
         try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
-                if count > MAX_OPCODES:
-                    raise damaged(f"a pickle of more than {MAX_OPCODES} operations")
-                self._step(opcode.name, argument)
+            with warnings.catch_warnings():
+                # A damaged text may hold an escape that Python only warns of.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                for count, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
+                    if count > MAX_OPCODES:
+                        raise damaged(f"a pickle of more than {MAX_OPCODES} operations")
+                    self._step(opcode.name, argument)
         except (ValueError, IndexError, OverflowError, struct.error) as error:
             raise damaged(f"a pickle that cannot be read ({shown(str(error))})") from error
         return self._pop()
