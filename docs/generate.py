@@ -6,6 +6,7 @@ Run: python docs/generate.py [--check]
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 import tomllib
@@ -194,6 +195,9 @@ def passes() -> str:
     parts += _described("deploykit.graph.passes.build_in_preprocessing", "build_in_preprocessing")
     parts += ["## With `--output-kind probability` or `mask`", ""]
     parts += _described("deploykit.graph.passes.output_contract", "output_contract")
+    parts += ["## With `--precision int8`, `w8a16` or `int8-weights`", ""]
+    for name in ("equalize_channels", "correct_biases"):
+        parts += _described(f"deploykit.graph.passes.{name}", name)
     parts += ["## For one target", ""]
     for target in TARGETS:
         lowering = part(target, "lowering")
@@ -202,6 +206,9 @@ def passes() -> str:
                 parts += _described(one.__module__, f"{one.__name__} ({target}, optional)")
         for one in lowering.PASSES:
             parts += _described(one.__module__, f"{one.__name__} ({target})")
+        for name in getattr(lowering, "ON_FILES", ()):
+            text = inspect.cleandoc(getattr(part(target, "rewriting"), name).__doc__ or "").replace("``", "`")
+            parts += [f"### {name} ({target}, optional, on the file)", "", text, ""]
     return "\n".join(parts)
 
 

@@ -50,7 +50,7 @@ class Simulation:
             if node.op != "call_function":
                 continue
             if is_call(node, *LAYERS):
-                self.layer_of[node.name] = ", ".join(sources(node)) if len(sources(node)) == 1 else sources(node)[-1]
+                self.layer_of[node.name] = sources(node)[-1]
                 weight = constant(self.module, node.args[1])
                 if weight is not None:
                     by_column = is_call(node, *TRANSPOSED)

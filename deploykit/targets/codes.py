@@ -1,4 +1,4 @@
-"""The integers of a quantized file, alike for all formats: how weights and activations become them."""
+"""Codes and palettes as Core ML and Core AI store them: scales in the dtype of the float file, half precision too."""
 
 from __future__ import annotations
 

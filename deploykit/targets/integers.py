@@ -1,6 +1,6 @@
 """The numbers that integers stand for: weights by channel, biases, activations. Real value = scale · (q - zero point).
 
-Every format has the same arithmetic; a target only stores it in its own words.
+For formats whose runtime adds up in 32-bit integers, ONNX and TFLite: biases are integers as well, scales float32.
 """
 
 from __future__ import annotations

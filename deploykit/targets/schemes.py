@@ -65,7 +65,7 @@ SCHEMES: dict[Target, dict[Precision, Scheme | Impossible]] = {
         Precision.FP32: _FLOAT,
         Precision.FP16: _HALF,
         Precision.INT8: Scheme("quantize and dequantize around layers, int8 weights"),
-        Precision.W8A16: Impossible(f"Core AI has no {_SIXTEEN}", Precision.INT8_WEIGHTS),
+        Precision.W8A16: Impossible(f"deploykit writes no {_SIXTEEN} into Core AI files", Precision.INT8_WEIGHTS),
         Precision.INT8_WEIGHTS: Scheme("int8 weights, float arithmetic"),
         Precision.PALETTE6: Scheme("6-bit palettes of weights"),
         Precision.PALETTE4: Scheme("4-bit palettes of weights"),
