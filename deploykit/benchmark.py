@@ -12,10 +12,10 @@ from deploykit.errors import UsageError
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, check_plan
 from deploykit.latency.subjects import Subject, exported_subjects, find_subjects
+from deploykit.latency_records import Benchmark, SkippedLatency
 from deploykit.network import LoadedNetwork, load_network
 from deploykit.pipeline import DEFAULT_FOLDER, export
 from deploykit.recipe import Recipe, default_recipe, load_recipe
-from deploykit.records import Benchmark, SkippedLatency
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Target
 

@@ -15,11 +15,12 @@ from deploykit.evaluation.records import Evaluation, Summary
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, check_plan
 from deploykit.latency.subjects import exported_subjects
+from deploykit.latency_records import Latency
 from deploykit.lowering import MAX_DROP, ExportOptions, options_for
 from deploykit.network import LoadedNetwork
 from deploykit.pipeline import prepare_export
 from deploykit.quantize.calibration import CalibrationSet
-from deploykit.records import Artifact, Calibration, Latency, Quantization
+from deploykit.records import Artifact, Calibration, Quantization
 from deploykit.targets.schemes import Impossible, scheme
 from deploykit.targets.table import TARGETS, part
 from deploykit.verify.samples import draw_samples

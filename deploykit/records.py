@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import statistics
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -310,51 +309,6 @@ class Verification:
     def passed(self) -> bool:
         """Whether nothing was found and every comparison passed."""
         return not self.findings and all(comparison.passed for _, comparison in self.comparisons)
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Times of single runs on one device. The raw samples are kept; statistics derive from them."""
-
-    artifact: str
-    device: str
-    driver: str
-    accelerator: str
-    threads: int
-    warmup_runs: int
-    samples_s: tuple[float, ...] = field(repr=False)
-    size_bytes: int | None = None
-    runtime: str = ""
-    target: Target | None = None
-    precision: Precision | None = None
-    content_hash: str | None = None
-
-    @property
-    def median_s(self) -> float:
-        """The median time of one run, in seconds."""
-        return statistics.median(self.samples_s)
-
-    @property
-    def p90_s(self) -> float:
-        """The 90th percentile (nearest rank) of the time of one run, in seconds."""
-        ordered = sorted(self.samples_s)
-        return ordered[max(0, math.ceil(0.9 * len(ordered)) - 1)]
-
-
-@dataclass(frozen=True)
-class SkippedLatency:
-    """Something that was to be measured and was not, with the reason."""
-
-    artifact: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What one interleaved run measured, in the order asked for, and what it left out."""
-
-    measured: tuple[Latency, ...]
-    skipped: tuple[SkippedLatency, ...] = ()
 
 
 def to_json(record: Any) -> Any:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from deploykit.records import Benchmark, Latency
+    from deploykit.latency_records import Benchmark, Latency
 
 
 def bench(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deploykit.errors import UsageError
-from deploykit.records import Latency
+from deploykit.latency_records import Latency
 from deploykit.vocab import Precision, Target
 
 MIN_RUNS = 50

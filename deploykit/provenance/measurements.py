@@ -11,7 +11,8 @@ from typing import Any
 
 from deploykit.artifact import hash_files, require_unchanged, write_manifest
 from deploykit.evaluation.records import EvaluationRun
-from deploykit.records import RECORD_VERSION, Artifact, Benchmark, versioned
+from deploykit.latency_records import Benchmark
+from deploykit.records import RECORD_VERSION, Artifact, versioned
 
 # Kind of a record → the field of its body that lists what was measured.
 SUBJECTS = {"bench": "measured", "evaluate": "evaluations"}

@@ -10,12 +10,13 @@ import pytest
 
 from deploykit.cli.bench import _body
 from deploykit.errors import UsageError
+from deploykit.latency_records import Benchmark, Latency
 from deploykit.network import build_network
 from deploykit.papers.compare import Line, all_wanted, compare, known_names
 from deploykit.papers.figures import load_papers
 from deploykit.papers.measured import count, held_out, recorded_counts, recorded_latencies
 from deploykit.recipe import bundled_recipes, load_recipe
-from deploykit.records import Benchmark, Latency, versioned
+from deploykit.records import versioned
 from deploykit.resources import bundled
 from deploykit.vocab import Precision, Target
 

@@ -10,8 +10,9 @@ import pytest
 
 from deploykit.errors import UsageError
 from deploykit.evaluation.records import Estimate, Summary
+from deploykit.latency_records import Latency
 from deploykit.quantization_report import Cell, Figures, QuantizationReport, State, pareto_front
-from deploykit.records import Calibration, Latency
+from deploykit.records import Calibration
 from deploykit.report.quantization_chart import COLORS, write_chart
 from deploykit.vocab import Precision, Target
 

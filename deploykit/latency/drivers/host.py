@@ -15,9 +15,10 @@ from deploykit.errors import ArtifactError, DeploykitError, TargetError
 from deploykit.latency.machine import device_name
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Runner, check_plan, measure_interleaved
 from deploykit.latency.subjects import Subject
+from deploykit.latency_records import Benchmark, SkippedLatency
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, recipe_from_table
-from deploykit.records import Benchmark, SkippedLatency, TensorRecord
+from deploykit.records import TensorRecord
 from deploykit.targets.base import Array, Runtime, require_fixed_shapes
 from deploykit.targets.table import TARGETS, part
 from deploykit.verify.reference import as_tensors
