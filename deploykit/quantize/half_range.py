@@ -4,14 +4,17 @@ Overflow: a value whose largest magnitude, with ``MARGIN``, exceeds 65504; a wei
 pooling or a norm whose accumulator does, although its result fits.
 Underflow: a channel, of a value or of a weight, whose largest magnitude is below 2^-14, the smallest normal half: its
 values keep fewer bits than the 11 of any other, down to none. Dead channels are such ones in sound networks. So it
-counts only where rounding them, and nothing else, changes an output by more than half precision itself rounds it.
+counts only where what these values lose changes an output by more than 11 bits everywhere, with exponents without
+end, change it.
 
 What is found stays in float32, and with a value all that reads it: a cast on the way would lose it as well.
 """
 
 from __future__ import annotations
 
+import math
 import operator
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +31,8 @@ from deploykit.recipe import Recipe
 from deploykit.records import ExportPlan
 from deploykit.verify.graph_inputs import graph_inputs
 from deploykit.vocab import Precision, Target
+
+Rounded = Callable[[Tensor], Tensor]
 
 # Other images reach further than these: a value may double before it overflows.
 MARGIN = 2.0
@@ -202,46 +207,83 @@ class _Rounding:
     def __init__(self, simulation: Simulation, images: Sequence[Sequence[Tensor]]) -> None:
         self._module, self._images = simulation.module, images
         self._own: list[tuple[Tensor, ...]] | None = None
+        self._allowed: list[list[float]] = []
 
     def that_matter(self, values: set[str], weights: set[str]) -> tuple[set[str], set[str]]:
-        """Return those of both whose rounding changes an output; all of them where only all together do."""
-        if not (values or weights) or not self._changes(values, weights):
+        """Return the fewest of both, the costliest alone first, without which the others lose no more than 11 bits."""
+        if not (values or weights) or self._loss(values, weights) <= 1:
             return set(), set()
-        found = {one for one in values if self._changes({one}, set())}
-        stored = {one for one in weights if self._changes(set(), {one})}
-        return (found, stored) if found or stored else (values, weights)
+        alone = [(self._loss({one}, set()), one, True) for one in sorted(values)]
+        alone += [(self._loss(set(), {one}), one, False) for one in sorted(weights)]
+        alone.sort(key=lambda row: -row[0])
 
-    def _changes(self, values: set[str], weights: set[str]) -> bool:
+        def chosen(rows: Sequence[tuple[float, str, bool]]) -> tuple[set[str], set[str]]:
+            return {one for _, one, is_value in rows if is_value}, {one for _, one, is_value in rows if not is_value}
+
+        fewest = bisect_left(range(1, len(alone)), True, key=lambda count: self._loss(*chosen(alone[count:])) <= 1) + 1
+        return chosen(alone[:fewest])
+
+    def _loss(self, values: set[str], weights: set[str]) -> float:
+        """Return by how many times what 11 bits everywhere change an output these, in half precision, change it."""
         if self._own is None:
+            every = {node.name for node in self._module.graph.nodes}
             self._own = [self._run(inputs, set(), set()) for inputs in self._images]
-        for inputs, own in zip(self._images, self._own, strict=True):
-            for found, expected in zip(self._run(inputs, values, weights), own, strict=True):
-                error = float((found.double() - expected.double()).norm())
-                if not error <= ROUNDING * float(expected.double().norm()):
-                    return True
-        return False
+            bits = [self._run(inputs, every, every, _eleven_bits) for inputs in self._images]
+            self._allowed = [
+                [max(_distance(a, b), ROUNDING * _norm(b)) for a, b in zip(*pair, strict=True)]
+                for pair in zip(bits, self._own, strict=True)
+            ]
+        worst = 0.0
+        for inputs, own, allowed in zip(self._images, self._own, self._allowed, strict=True):
+            for found, expected, limit in zip(self._run(inputs, values, weights), own, allowed, strict=True):
+                error = _distance(found, expected)
+                worst = max(worst, 0.0 if error == 0 else error / limit if limit else math.inf)
+        return worst
 
-    def _run(self, inputs: Sequence[Tensor], values: set[str], weights: set[str]) -> tuple[Tensor, ...]:
+    def _run(
+        self, inputs: Sequence[Tensor], values: set[str], weights: set[str], rounded: Rounded | None = None
+    ) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            result = _Halving(self._module, values, weights).run(*inputs)
+            result = _Halving(self._module, values, weights, rounded or _half).run(*inputs)
         return tuple(result)
 
 
+def _half(value: Tensor) -> Tensor:
+    return value.half().float()
+
+
+def _eleven_bits(value: Tensor) -> Tensor:
+    """Return ``value`` rounded as half precision rounds what is neither too large nor too small for it."""
+    mantissa, exponent = torch.frexp(value)
+    return torch.ldexp(torch.round(mantissa * 2**11) / 2**11, exponent)
+
+
+def _norm(value: Tensor) -> float:
+    return float(value.double().norm())
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    """Return the L2 distance of two outputs, infinite where it is no number."""
+    distance = _norm(found.double() - expected.double())
+    return math.inf if math.isnan(distance) else distance
+
+
 class _Halving(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, values: set[str], weights: set[str]) -> None:
+    def __init__(self, module: fx.GraphModule, values: set[str], weights: set[str], rounded: Rounded) -> None:
         super().__init__(module)
-        self._values, self._weights = values, weights
+        self._values, self._weights, self._rounded = values, weights, rounded
 
     def run_node(self, n: fx.Node) -> object:
-        if n.name in self._weights:
+        if n.op == "call_function" and n.name in self._weights:
             args, kwargs = fx.node.map_arg((n.args, n.kwargs), self._halved)
             assert callable(n.target)
             value = n.target(*args, **kwargs)
         else:
             value = super().run_node(n)
-        return value.half().float() if n.name in self._values and isinstance(value, Tensor) else value
+        chosen = n.op == "call_function" and n.name in self._values
+        return self._rounded(value) if chosen and isinstance(value, Tensor) and value.is_floating_point() else value
 
     def _halved(self, source: fx.Node) -> Any:
         value = self.env[source]
         is_weight = source.op == "get_attr" and isinstance(value, Tensor) and value.is_floating_point()
-        return value.half().float() if is_weight else value
+        return self._rounded(value) if is_weight else value
