@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import networks_page
+import precision_page
 import speed_page
 import support_page
 import typer
@@ -222,6 +223,11 @@ def networks() -> str:
     return networks_page.page(MADE)
 
 
+def precision() -> str:
+    """Return what half precision and integers cost in masks, as recorded."""
+    return precision_page.page(MADE)
+
+
 def support() -> str:
     """Return the support matrix of constructs as stated and as run, and the rules of a dry run."""
     return support_page.page(MADE)
@@ -241,6 +247,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "networks.md": networks,
     "passes.md": passes,
+    "precision.md": precision,
     "recipes.md": recipes,
     "speed.md": speed,
     "speed.svg": speed_chart,

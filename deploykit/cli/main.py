@@ -20,6 +20,7 @@ from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.quantization_report import quantization_report
 from deploykit.cli.recipes import init, recipes
+from deploykit.cli.results import results
 from deploykit.cli.run import run
 from deploykit.cli.sensitivity import sensitivity
 from deploykit.cli.verify import verify
@@ -45,6 +46,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
+app.command()(results)
 app.command()(papers)
 app.command()(recipes)
 app.command()(init)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +41,11 @@ _LEGEND = (
     "paper's dataset compares with it, and times compare only on one device. deploykit inspect RECIPE --convention "
     "NAME says what a convention counts."
 )
-_NO_LATENCY = " No latency of these networks has been recorded in benchmarks/results."
+_TIMES = ("fps", "latency_ms")
+_SPEED_LEGEND = (
+    "Each figure belongs to the device beside it; figures of two devices are no comparison of two networks. FPS is one "
+    "over the time of one image."
+)
 
 
 def papers(
@@ -54,6 +59,13 @@ def papers(
     rows: Annotated[
         bool, typer.Option("--rows", help="Print every row of the papers' tables instead, rivals included.")
     ] = False,
+    with_results: Annotated[
+        bool, typer.Option("--with-results", help="Add the speeds: the papers' devices beside the runs saved here.")
+    ] = False,
+    results_dir: Annotated[
+        Path | None,
+        typer.Option("--results-dir", help="Saved runs of bench --save.", show_default="benchmarks/results"),
+    ] = None,
     count_now: Annotated[
         bool, typer.Option("--count-now", help="Count the networks now, in minutes, not from the recorded counts.")
     ] = False,
@@ -63,8 +75,8 @@ def papers(
     from deploykit.cli.console import print_json, progress, stdout_console
     from deploykit.papers.compare import choose, compare
     from deploykit.papers.figures import load_papers
-    from deploykit.papers.measured import recorded_latencies
     from deploykit.records import versioned
+    from deploykit.results.store import read_runs
 
     known = load_papers()
     console = stdout_console()
@@ -82,7 +94,8 @@ def papers(
                 console.print("\n".join(_footnotes(table)), markup=False)
         return
     with progress("papers") as say:
-        found = compare(known, network, afresh=count_now, report=say)
+        saved = read_runs(_results_folder(results_dir)) if with_results else ()
+        found = compare(known, network, afresh=count_now, runs=saved, report=say)
     if as_json:
         print_json(versioned("papers", found))
         return
@@ -92,7 +105,66 @@ def papers(
         for remark in comparison.remarks:
             console.print(f"- {remark}", markup=False)
         console.print()
-    console.print(_LEGEND + ("" if recorded_latencies() else _NO_LATENCY), markup=False)
+    console.print(_LEGEND, markup=False)
+    if with_results:
+        console.print()
+        console.print(_speeds(found))
+        console.print(_SPEED_LEGEND, markup=False)
+
+
+def _results_folder(given: Path | None) -> Path:
+    """Return the folder of saved runs: the one given, that of the project here, else the bundled one."""
+    from deploykit.errors import UsageError
+    from deploykit.resources import bundled
+    from deploykit.results.store import FOLDER
+
+    if given is not None and not given.is_dir():
+        raise UsageError(
+            "There are no saved runs.",
+            where=str(given),
+            found="a file" if given.exists() else "nothing",
+            expected="a folder that deploykit bench --save wrote",
+            next_step="measure with: deploykit bench --save",
+        )
+    return given or (FOLDER if FOLDER.is_dir() else bundled("benchmarks") / "results")
+
+
+def _speeds(comparisons: Sequence[Comparison]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Speed, each on its own device", title_justify="left")
+    table.add_column("network", overflow="fold")
+    for name in ("ms", "95 % interval", "FPS"):
+        table.add_column(name, justify="right")
+    table.add_column("device", overflow="fold")
+    table.add_column("source", overflow="fold")
+    for comparison in comparisons:
+        lines = [line for line in comparison.lines if line.figure in _TIMES]
+        for recipe in dict.fromkeys(line.recipe for line in comparison.lines):
+            own = [line for line in lines if line.recipe == recipe]
+            table.add_section()
+            for line in own:
+                table.add_row(*(escape(cell) for cell in (recipe, *_speed(line), *_source(line, comparison))))
+            if not any(line.measured is not None for line in own):
+                table.add_row(escape(recipe), "-", "-", "-", "no saved run", "deploykit bench --save")
+    return table
+
+
+def _speed(line: Line) -> tuple[str, str, str]:
+    value = line.measured if line.stated is None else line.stated
+    assert value is not None
+    interval = "-" if line.interval is None else f"{line.interval[0]:.2f} to {line.interval[1]:.2f}"
+    if line.figure == "fps":
+        return f"({1000 / value:.4g})", interval, f"{value:.4g}"
+    return f"{value:.4g}", interval, f"({1000 / value:.4g})"
+
+
+def _source(line: Line, comparison: Comparison) -> tuple[str, str]:
+    if line.stated is not None:
+        size = "" if line.input_size is None else f" at {line.input_size[0]}x{line.input_size[1]}"
+        return f"{line.device or 'not stated'}{size}", f"stated: {comparison.name}, {_places(line, comparison)}"
+    return line.device or "-", f"measured here, {(line.measured_at or 'undated')[:10]}"
 
 
 def _heading(paper: Comparison | figures.Paper) -> str:

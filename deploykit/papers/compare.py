@@ -14,9 +14,10 @@ from deploykit.papers.measured import (
     count,
     held_out,
     recorded_counts,
-    recorded_latencies,
 )
 from deploykit.recipe import load_recipe
+from deploykit.results.series import series_of
+from deploykit.results.store import SavedRun
 
 SYNTHETIC = "synthetic portraits"
 _SCALES = {"params_millions": 1e6, "flops_giga": 1e9}
@@ -42,6 +43,7 @@ class Line:
     ``deviation_percent`` is ``100 * (measured / stated - 1)``; ``reason`` says why there is none. ``places`` are
     where it is stated. ``merged`` and ``outputs`` say which form was counted: with BatchNorm folded and branches merged
     or as it is trained, and with which outputs. ``metric``: a measured mean IoU is over the portraits or two classes.
+    ``interval``: 95 % of a measured latency; ``measured_at``: when, UTC.
     """
 
     recipe: str
@@ -59,6 +61,8 @@ class Line:
     methods: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
     reason: str | None = None
+    interval: tuple[float, float] | None = None
+    measured_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,19 @@ def choose(papers: Sequence[Paper], name: str | None) -> tuple[tuple[Paper, tupl
 
 
 def compare(
-    papers: Sequence[Paper], name: str | None, *, afresh: bool = False, report: Say | None = None
+    papers: Sequence[Paper],
+    name: str | None,
+    *,
+    afresh: bool = False,
+    runs: Sequence[SavedRun] = (),
+    report: Say | None = None,
 ) -> tuple[Comparison, ...]:
     """Return what the papers state about the networks meant by ``name`` beside what was measured here.
 
     Without a name the figures are those of a network's own paper, and its cost in every convention that any paper
     takes; with one, all that any paper states. Counts are read from their record, or taken now if ``afresh`` and
-    for a network that has none.
+    for a network that has none. The newest latencies in ``runs`` stand beside the papers', each with its own device;
+    nothing is divided by anything of another device.
     """
     chosen = choose(papers, name)
     subjects = [subject for paper, recipes in chosen for subject in _wanted(papers, paper, recipes)]
@@ -134,7 +144,9 @@ def compare(
             year=paper.year,
             venue=paper.venue,
             lines=tuple(
-                line for recipe in recipes for line in _lines(papers, paper, recipe, counts, by_others=name is not None)
+                line
+                for recipe in recipes
+                for line in (*_lines(papers, paper, recipe, counts, by_others=name is not None), *_times(recipe, runs))
             ),
             remarks=tuple(remark.text for remark in paper.remarks if set(remark.recipes) & set(recipes)),
         )
@@ -223,11 +235,23 @@ def _lines(
     if score is not None:
         yield _score_line(paper, recipe, score)
     yield from (line for line in stated if line.figure in _TIMES)
-    for latency in recorded_latencies():
-        if latency.recipe == recipe:
-            threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
-            device = f"{latency.device}, {latency.runtime}, {latency.target} {latency.precision}, {threads}"
-            yield Line(recipe, "latency_ms", measured=1000 * latency.median_s, device=device, reason=_NO_DEVICE)
+
+
+def _times(recipe: str, runs: Sequence[SavedRun]) -> Iterator[Line]:
+    """Yield the newest latencies of ``recipe`` in ``runs``, in milliseconds."""
+    for one in series_of(runs, network=recipe):
+        subject, last = one.subject, one.last
+        form = f"{subject.target} {subject.precision}" if subject.target else ""
+        threads = f"{subject.threads} thread{'' if subject.threads == 1 else 's'}"
+        yield Line(
+            recipe,
+            "latency_ms",
+            measured=1000 * last.median_s,
+            device=", ".join(part for part in (subject.machine, subject.runtime, form, threads) if part),
+            reason=_NO_DEVICE,
+            interval=None if last.interval_s is None else (1000 * last.interval_s[0], 1000 * last.interval_s[1]),
+            measured_at=last.started,
+        )
 
 
 def _line(

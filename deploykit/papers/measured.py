@@ -1,4 +1,4 @@
-"""What was measured here on the networks of the papers: counts, scores on held-out portraits, and latencies."""
+"""What was measured here on the networks of the papers: counts, and scores on held-out portraits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from deploykit.recipe import Recipe
@@ -40,19 +39,6 @@ class HeldOut:
 
     portrait_iou: float
     two_class_miou: float
-
-
-@dataclass(frozen=True)
-class MeasuredLatency:
-    """One recorded latency: the median time of one inference of a recipe's exported file on ``device``."""
-
-    recipe: str
-    device: str
-    runtime: str
-    target: str
-    precision: str
-    threads: int
-    median_s: float
 
 
 @cache
@@ -108,29 +94,3 @@ def held_out(recipe: Recipe) -> HeldOut | None:
 @cache
 def _manifest() -> dict[str, dict[str, Any]]:
     return tomllib.loads((bundled("checkpoints") / "manifest.toml").read_text("utf-8"))
-
-
-def recorded_latencies(folder: Path | None = None) -> tuple[MeasuredLatency, ...]:
-    """Return the latencies of exported files in ``folder``, ``benchmarks/results`` if None.
-
-    They are those in records of ``deploykit bench --json``; other records there are of something else.
-    """
-    found = []
-    for path in sorted((folder or bundled("benchmarks") / "results").glob("*.json")):
-        record = json.loads(path.read_text("utf-8"))
-        if record.get("kind") != "bench":
-            continue
-        found += [
-            MeasuredLatency(
-                recipe=Path(row["artifact"]).stem,
-                device=row["device"],
-                runtime=row["runtime"],
-                target=row["target"],
-                precision=row["precision"],
-                threads=row["threads"],
-                median_s=row["median_s"],
-            )
-            for row in record["body"]["measured"]
-            if row["target"] is not None
-        ]
-    return tuple(found)

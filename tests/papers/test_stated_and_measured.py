@@ -1,24 +1,19 @@
-"""What the papers state beside what is counted here: the deviations, the record of counts, the scores and latencies."""
+"""What the papers state beside what is counted here: the deviations, the record of counts and the scores."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from functools import cache
 
 import pytest
 
-from deploykit.cli.bench import _body
 from deploykit.errors import UsageError
-from deploykit.latency_records import Benchmark, Latency
 from deploykit.network import build_network
 from deploykit.papers.compare import Line, all_wanted, compare, known_names
 from deploykit.papers.figures import load_papers
-from deploykit.papers.measured import count, held_out, recorded_counts, recorded_latencies
+from deploykit.papers.measured import count, held_out, recorded_counts
 from deploykit.recipe import bundled_recipes, load_recipe
-from deploykit.records import versioned
 from deploykit.resources import bundled
-from deploykit.vocab import Precision, Target
 
 
 def silent(message: str) -> None:
@@ -158,16 +153,3 @@ def test_the_score_is_that_of_the_bundled_checkpoint_by_the_papers_own_mean():
 def test_a_recipe_without_a_checkpoint_has_no_score():
     (without,) = [r for r in map(load_recipe, bundled_recipes()) if r.name == "rcrnet-1"]
     assert held_out(without) is None
-
-
-def latency(artifact: str, target: Target | None) -> Latency:
-    precision = None if target is None else Precision.FP32
-    return Latency(artifact, "a host", "host", "cpu", 1, 3, (0.004, 0.005, 0.009), 1, "ONNX Runtime", target, precision)
-
-
-def test_latencies_are_read_from_the_records_of_bench(tmp_path):
-    measured = Benchmark((latency("PyTorch eager", None), latency("sinet.onnx", Target.ONNX)))
-    (tmp_path / "host.json").write_text(json.dumps(versioned("bench", _body(measured))))
-    (tmp_path / "other.json").write_text(json.dumps({"machine": "a host", "total_s": 3.0}))
-    (found,) = recorded_latencies(tmp_path)
-    assert (found.recipe, found.device, found.median_s, found.target) == ("sinet", "a host", 0.005, "onnx")

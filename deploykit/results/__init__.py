@@ -1,0 +1,1 @@
+"""Saved runs of ``bench``: one JSON record each, kept by machine, listed, and followed over time."""
