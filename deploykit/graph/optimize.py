@@ -17,6 +17,7 @@ from deploykit.graph.passes import (
     keepdim_reductions,
     move_affine,
     remove_unread_channels,
+    split_constant_sums,
     two_class_softmax,
     vectors_as_images,
 )
@@ -33,6 +34,7 @@ _PASSES: tuple[tuple[str, Callable[[fx.GraphModule, Recorder], None]], ...] = (
     (commute_resize.NAME, commute_resize.rewrite),
     (compose_convolutions.NAME, compose_convolutions.rewrite),
     (remove_unread_channels.NAME, remove_unread_channels.rewrite),
+    (split_constant_sums.NAME, split_constant_sums.rewrite),
 )
 PASSES = tuple(name for name, _ in _PASSES)
 
