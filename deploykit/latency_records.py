@@ -45,7 +45,9 @@ class Machine:
 class Conditions:
     """The state of a machine at one moment; counters (steal, throttling, page faults) count since it started.
 
-    ``time_s`` is on the clock of the samples' ``starts_s``.
+    ``time_s`` is on the clock of the samples' ``starts_s``. ``other_load``: how many cores were busy with other work
+    since the moment before. ``throttled`` counts for heat, ``quota_throttled`` for the share of a container;
+    ``preempted`` counts how often the measuring process was taken off its core, faults are its own as well.
     """
 
     time_s: float
@@ -60,6 +62,8 @@ class Conditions:
     on_battery: bool | None = None
     major_faults: int | None = None
     minor_faults: int | None = None
+    quota_throttled: int | None = None
+    preempted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ class Latency:
 
     ``starts_s``: when each sample began, on one clock for all that was interleaved; ``sessions``: which session of the
     runtime gave it. Both are empty where the driver does not say. ``steps``: mean seconds of what an end-to-end run
-    consists of (preprocessing, inference, mask, composite).
+    consists of (preprocessing, inference, mask, composite). ``warm`` says whether the running median was steady when
+    the warm-up ended; None: the driver does not say.
     """
 
     artifact: str
@@ -128,6 +133,7 @@ class Latency:
     steps: dict[str, float] = field(default_factory=dict)
     operations: tuple[OperationTime, ...] = field(default=(), repr=False)
     network: str | None = None
+    warm: bool | None = None
 
     @property
     def median_s(self) -> float:

@@ -8,7 +8,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from deploykit.errors import UsageError
 from deploykit.latency_records import Latency
@@ -40,12 +41,67 @@ class Runner:
     content_hash: str | None = None
 
 
-def check_plan(threads: int, min_runs: int, min_seconds: float) -> None:
-    """Raise UsageError unless there is at least one thread, one run and a finite, non-negative time."""
+MAX_SECONDS = 10.0
+PRECISION_TARGET = 0.02
+AUTOMATIC = "auto"
+_NOT_LIMITS = ("startup", "profile", "affinity")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is done to each subject; times are sums of its own runs.
+
+    Warm-up: at least so many runs and seconds, until the median of a window of runs changes by less than
+    ``warmup_change`` from one to the next, at most ``max_warmup_seconds``. Then at least ``min_runs`` and
+    ``min_seconds``, and on until the 95 % interval of the median reaches no further than ``precision_target``, a share
+    of the median, to either side (None: not asked for), or ``max_seconds`` are over. ``affinity``: the cores to pin
+    to, "auto" for idle ones, as many as threads, or None. ``startup`` measures loading and the first inference in a
+    process for each as well; ``profile`` the time of each operation.
+    """
+
+    min_runs: int = MIN_RUNS
+    min_seconds: float = MIN_SECONDS
+    max_seconds: float = MAX_SECONDS
+    precision_target: float | None = PRECISION_TARGET
+    warmup_runs: int = 3
+    warmup_seconds: float = 0.5
+    max_warmup_seconds: float = 5.0
+    warmup_change: float = 0.03
+    block_seconds: float = 0.05
+    profile_runs: int = 50
+    seed: int = 2026
+    startup: bool = True
+    profile: bool = False
+    affinity: str | tuple[int, ...] | None = AUTOMATIC
+
+    def phases(self) -> tuple[str, ...]:
+        """Return what the agent does, in order."""
+        return (*(("startup",) if self.startup else ()), "steady", *(("profile",) if self.profile else ()))
+
+    def limits(self) -> dict[str, Any]:
+        """Return what the plan of the agent says of limits."""
+        return {key: value for key, value in asdict(self).items() if key not in _NOT_LIMITS}
+
+
+def check_plan(
+    threads: int,
+    min_runs: int,
+    min_seconds: float,
+    max_seconds: float = MAX_SECONDS,
+    precision_target: float | None = None,
+) -> None:
+    """Raise UsageError unless threads, runs, seconds and the width of the interval can be had."""
     rows = (
         ("--threads", threads, threads >= 1, "at least 1"),
         ("--runs", min_runs, min_runs >= 1, "at least 1"),
         ("--seconds", min_seconds, math.isfinite(min_seconds) and min_seconds >= 0, "0 or more"),
+        ("--max-seconds", max_seconds, math.isfinite(max_seconds) and max_seconds >= 0, "0 or more"),
+        (
+            "--precision-target",
+            precision_target,
+            precision_target is None or 0 < precision_target < 1,
+            "more than 0 % and less than 100 %",
+        ),
     )
     for option, found, good, expected in rows:
         if not good:

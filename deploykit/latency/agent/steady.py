@@ -1,0 +1,177 @@
+"""The steady state of several sessions: warmed up, then in blocks of runs that take turns in random order."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .events import NANOSECONDS, Emit
+from .median import LEAST_GROUPS, interval_of_median
+
+Clock = Callable[[], int]
+Limits = Mapping[str, Any]
+
+PRECISION, RUNS, TIME = "precision reached", "runs done", "time is up"
+_MOST_RUNS = 2000
+# A block of at least so many runs begins with one that does not count: the caches are full of something else.
+_SETTLES = 4
+_WINDOW_RUNS, _WINDOW_SECONDS = 5, 0.1
+_STEADY_WINDOWS = 3
+# The interval costs a few milliseconds: it is taken again when there are so many more blocks.
+_GROWTH = 1.15
+_CONDITIONS_EVERY_S = 0.2
+# Threads of a pool go on waiting for work for a moment after a run.
+_PAUSE_S = 0.005
+
+
+class Turn:
+    """How far one session has come. ``session`` has ``runtime``, ``run()`` and ``steps()``."""
+
+    def __init__(self, name: str, session: Any, limits: Limits, threads: int = 1) -> None:
+        self.name = name
+        self.session = session
+        self.threads = threads
+        self.limits = limits
+        self.runs_of_a_block = 1
+        self.blocks: list[list[float]] = []
+        self.runs = 0
+        self.seconds = 0.0
+        self.interval: tuple[float, float] | None = None
+        self._width: float = math.inf
+        self._looked = 0
+
+    def take(self, times: list[float]) -> None:
+        """Keep the seconds of one block of runs."""
+        self.blocks.append(times)
+        self.runs += len(times)
+        self.seconds += sum(times)
+
+    def enough(self, *, exactly: bool = False) -> bool:
+        """Whether it may stop: the least is done, and nobody asks for precision, or it is reached, or time is up.
+
+        The interval is that of a few blocks before, unless it is to be known ``exactly``.
+        """
+        limits = self.limits
+        if self.runs < limits["min_runs"] or self.seconds < limits["min_seconds"]:
+            return False
+        target: float | None = limits["precision_target"]
+        if target is None or self.seconds >= limits["max_seconds"]:
+            return True
+        if len(self.blocks) >= (self._looked + 1 if exactly else _GROWTH * self._looked):
+            self._look()
+        return self._width <= target
+
+    def why(self) -> str:
+        """Return why it stopped, and take the interval of all runs."""
+        self._look()
+        target = self.limits["precision_target"]
+        if target is None:
+            return RUNS
+        return PRECISION if self._width <= target else TIME
+
+    def _look(self) -> None:
+        self._looked = len(self.blocks)
+        self.interval = interval_of_median(self.blocks, seed=self.limits["seed"])
+        middle = statistics.median(run for block in self.blocks for run in block)
+        self._width = max(self.interval[1] - middle, middle - self.interval[0]) / max(middle, 1e-12)
+
+
+def warm_up(turn: Turn, emit: Emit, clock: Clock = time.perf_counter_ns) -> None:
+    """Run until the medians of the last windows agree, or the time for it is up; choose how many runs are a block."""
+    limits = turn.limits
+    medians: list[float] = []
+    runs, total, stable = 0, 0.0, False
+    while not (stable and runs >= limits["warmup_runs"] and total >= limits["warmup_seconds"]):
+        if total >= limits["max_warmup_seconds"] and runs >= limits["warmup_runs"]:
+            break
+        window: list[float] = []
+        while len(window) < _WINDOW_RUNS or sum(window) < _WINDOW_SECONDS:
+            window.append(_runs(turn.session.run, 1, clock)[1][0])
+            if total + sum(window) >= limits["max_warmup_seconds"] and len(window) + runs >= limits["warmup_runs"]:
+                break
+        runs, total = runs + len(window), total + sum(window)
+        medians.append(statistics.median(window))
+        last = medians[-_STEADY_WINDOWS:]
+        stable = len(last) == _STEADY_WINDOWS and max(last) - min(last) <= limits["warmup_change"] * min(last)
+    turn.session.steps()
+    one = max(medians[-1], 1e-9)
+    least = max(limits["min_runs"], limits["min_seconds"] / one)
+    turn.runs_of_a_block = max(1, min(int(limits["block_seconds"] / one), int(least / LEAST_GROUPS), _MOST_RUNS))
+    emit("warm", subject=turn.name, runtime=turn.session.runtime, runs=runs, seconds=round(total, 6), stable=stable)
+
+
+def sample(
+    turns: Sequence[Turn],
+    seed: int,
+    emit: Emit,
+    read_conditions: Callable[[], Mapping[str, Any]],
+    *,
+    origin_ns: int = 0,
+    clock: Clock = time.perf_counter_ns,
+) -> None:
+    """Sample rounds of one block for each turn, in an order drawn anew each time, until all have enough.
+
+    One that has enough goes on while others have not, so that all cover the same stretch of time. A run that raises
+    ends its turn: the exception goes out as a ``problem``.
+    """
+    order = random.Random(seed)
+    emit("conditions", **read_conditions())
+    read = clock()
+    going = list(turns)
+    block = 0
+    while going and not (all(turn.enough() for turn in going) and all(turn.enough(exactly=True) for turn in going)):
+        for turn in order.sample(going, len(going)):
+            try:
+                if turn.runs_of_a_block >= _SETTLES:
+                    turn.session.run()
+                    turn.session.steps()
+                starts, times = _runs(turn.session.run, turn.runs_of_a_block, clock)
+            except Exception as error:  # runtimes raise classes of their own
+                emit("problem", subject=turn.name, phase="steady", message=said(error))
+                going.remove(turn)
+                continue
+            turn.take(times)
+            emit(
+                "samples",
+                subject=turn.name,
+                session=0,
+                block=block,
+                starts_s=[round((start - origin_ns) / NANOSECONDS, 6) for start in starts],
+                samples_s=times,
+                steps=turn.session.steps(),
+            )
+            block += 1
+            if clock() - read >= _CONDITIONS_EVERY_S * NANOSECONDS:
+                emit("conditions", **read_conditions())
+                read = clock()
+            if turn.threads > 1:
+                time.sleep(_PAUSE_S)
+    for turn in going:
+        emit("stopped", subject=turn.name, why=turn.why(), interval_s=turn.interval)
+    emit("conditions", **read_conditions())
+
+
+def said(error: BaseException) -> str:
+    """Return what ``error`` says, in one line of moderate length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _runs(run: Callable[[], object], count: int, clock: Clock) -> tuple[list[int], list[float]]:
+    """Return the starts in nanoseconds and the seconds of ``count`` runs; the garbage collector is off meanwhile."""
+    starts, ends = [0] * count, [0] * count
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for index in range(count):
+            starts[index] = clock()
+            run()
+            ends[index] = clock()
+    finally:
+        if collecting:
+            gc.enable()
+    return starts, [(end - start) / NANOSECONDS for start, end in zip(starts, ends)]

@@ -1,0 +1,194 @@
+"""What the measuring agent said, heard event by event, so that nothing is lost when it ends early."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploykit.latency.agent.median import interval_of_median
+from deploykit.latency_records import Conditions, Latency, Machine, OperationTime, Startup, Stopped
+from deploykit.vocab import Precision, Target
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass
+class Heard:
+    """What was said of one subject so far; ``blocks`` are seconds of consecutive runs, in the order of time."""
+
+    runtime: str = ""
+    startup: dict[str, Any] = field(default_factory=dict)
+    warmup_runs: int = 0
+    warm: bool = False
+    blocks: list[list[float]] = field(default_factory=list)
+    starts_s: list[float] = field(default_factory=list)
+    sessions: list[int] = field(default_factory=list)
+    steps: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    stopped: Stopped | None = None
+    interval_s: tuple[float, float] | None = None
+    operations: tuple[OperationTime, ...] = ()
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def samples_s(self) -> tuple[float, ...]:
+        """Return the seconds of all runs, in the order of time."""
+        return tuple(run for block in self.blocks for run in block)
+
+    def mean_steps(self) -> dict[str, float]:
+        """Return the mean seconds of each step of a run, over all runs."""
+        runs = sum(count for count, _ in self.steps)
+        names = dict.fromkeys(name for _, steps in self.steps for name in steps)
+        return {name: sum(count * steps.get(name, 0.0) for count, steps in self.steps) / runs for name in names}
+
+    def started(self) -> Startup | None:
+        """Return what the start took; None where nothing of it was measured."""
+        return Startup(**self.startup) if self.startup else None
+
+
+class Recording:
+    """Everything that an agent said. ``hear`` takes its lines one by one; whatever else it is told is no event."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[str, Heard] = {}
+        self.machine: Machine | None = None
+        self.runtimes: dict[str, str] = {}
+        self.affinity: tuple[int, ...] = ()
+        self.conditions: list[Conditions] = []
+        self.common_problems: list[str] = []
+        self.complete = False
+        self.ended = "the measuring agent ended without a word"
+        self.doing = ""
+
+    def of(self, subject: str) -> Heard:
+        """Return what was heard of ``subject``."""
+        return self.subjects.setdefault(subject, Heard())
+
+    def hear(self, line: str) -> str:
+        """Take one line of the agent; return the name of the event, or an empty text for another line."""
+        try:
+            event = json.loads(line)
+            take = getattr(self, f"_hear_{event['event']}")
+            take(event)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # A shell's greeting, or half a line from an agent that was ended.
+            return ""
+        return str(event["event"])
+
+    def end_early(self, why: str) -> None:
+        """Say that the agent will not go on, and why."""
+        self.complete, self.ended = False, why
+
+    def _hear_hello(self, event: dict[str, Any]) -> None:
+        known = {one.name for one in dataclasses.fields(Machine)}
+        self.machine = Machine(**{key: value for key, value in event["machine"].items() if key in known})
+        self.runtimes = dict(event["runtimes"])
+        self.affinity = tuple(int(core) for core in event["affinity"])
+
+    def _hear_conditions(self, event: dict[str, Any]) -> None:
+        known = {one.name for one in dataclasses.fields(Conditions)}
+        self.conditions.append(Conditions(**{key: value for key, value in event.items() if key in known}))
+
+    def _hear_opening(self, event: dict[str, Any]) -> None:
+        doing = {"startup": "starting", "steady": "warming up", "profile": "profiling"}
+        self.doing = f"{doing.get(event['phase'], event['phase'])} {event['subject']}"
+
+    def _hear_started(self, event: dict[str, Any]) -> None:
+        self.of(event["subject"]).startup["process_s"] = float(event["seconds"])
+
+    def _hear_opened(self, event: dict[str, Any]) -> None:
+        startup = self.of(event["subject"]).startup
+        if event["cold"]:
+            startup.update(cold_load_s=float(event["seconds"]), cold_cache=bool(event["cold_cache"]))
+        else:
+            startup["warm_load_s"] = float(event["seconds"])
+
+    def _hear_first(self, event: dict[str, Any]) -> None:
+        self.of(event["subject"]).startup["first_inference_s"] = float(event["seconds"])
+
+    def _hear_memory(self, event: dict[str, Any]) -> None:
+        self.of(event["subject"]).startup["peak_memory_bytes"] = int(event["peak_bytes"])
+
+    def _hear_warm(self, event: dict[str, Any]) -> None:
+        heard = self.of(event["subject"])
+        heard.runtime, heard.warmup_runs, heard.warm = event["runtime"], int(event["runs"]), bool(event["stable"])
+
+    def _hear_samples(self, event: dict[str, Any]) -> None:
+        heard = self.of(event["subject"])
+        samples = [float(one) for one in event["samples_s"]]
+        heard.starts_s.extend(float(one) for one in event["starts_s"])
+        heard.sessions.extend([int(event["session"])] * len(samples))
+        heard.blocks.append(samples)
+        if event["steps"]:
+            heard.steps.append((len(samples), {key: float(value) for key, value in event["steps"].items()}))
+        self.doing = "measuring"
+
+    def _hear_stopped(self, event: dict[str, Any]) -> None:
+        heard = self.of(event["subject"])
+        heard.stopped = Stopped(event["why"])
+        low, high = event["interval_s"]
+        heard.interval_s = (float(low), float(high))
+
+    def _hear_operations(self, event: dict[str, Any]) -> None:
+        heard = self.of(event["subject"])
+        heard.operations = tuple(
+            OperationTime(row["name"], row["operation"], float(row["seconds"]), tuple(row["modules"]))
+            for row in event["rows"]
+        )
+        heard.values = {row["name"]: tuple(row["values"]) for row in event["rows"]}
+
+    def _hear_problem(self, event: dict[str, Any]) -> None:
+        if event["subject"] is None:
+            self.common_problems.append(event["message"])
+        else:
+            self.of(event["subject"]).problems[event["phase"]] = event["message"]
+
+    def _hear_end(self, event: dict[str, Any]) -> None:
+        self.complete, self.ended = bool(event["complete"]), str(event["ended"])
+
+    def latency(
+        self,
+        subject: str,
+        *,
+        device: str,
+        driver: str,
+        accelerator: str = "cpu",
+        threads: int = 1,
+        size_bytes: int | None = None,
+        target: Target | None = None,
+        precision: Precision | None = None,
+        content_hash: str | None = None,
+        network: str | None = None,
+    ) -> Latency | None:
+        """Return the record of ``subject``; None where no run of it was measured.
+
+        One that was not said to have stopped was interrupted; its interval is taken from what there is.
+        """
+        heard = self.of(subject)
+        if not heard.blocks:
+            return None
+        return Latency(
+            artifact=subject,
+            device=device,
+            driver=driver,
+            accelerator=accelerator,
+            threads=threads,
+            warmup_runs=heard.warmup_runs,
+            samples_s=heard.samples_s(),
+            size_bytes=size_bytes,
+            runtime=heard.runtime,
+            target=target,
+            precision=precision,
+            content_hash=content_hash,
+            starts_s=tuple(heard.starts_s),
+            sessions=tuple(heard.sessions),
+            affinity=self.affinity,
+            stopped=heard.stopped or Stopped.INTERRUPTED,
+            interval_s=heard.interval_s or interval_of_median(heard.blocks),
+            startup=heard.started(),
+            steps=heard.mean_steps(),
+            operations=heard.operations,
+            network=network,
+            warm=heard.warm,
+        )
