@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from deploykit.artifact import find_artifacts
-from deploykit.errors import UsageError
+from deploykit.errors import DeploykitError, UsageError
+from deploykit.graph.graph import sources
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
-from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, check_plan
+from deploykit.latency.inputs import photos_in
+from deploykit.latency.measure import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, PRECISION_TARGET, Protocol, check_plan
+from deploykit.latency.profile import with_modules
 from deploykit.latency.subjects import Subject, exported_subjects, find_subjects
-from deploykit.latency_records import Benchmark, SkippedLatency
+from deploykit.latency_records import Benchmark, Latency, SkippedLatency
+from deploykit.lowering import lower_exactly
 from deploykit.network import LoadedNetwork, load_network
 from deploykit.pipeline import DEFAULT_FOLDER, export
 from deploykit.recipe import Recipe, default_recipe, load_recipe
+from deploykit.records import Artifact
+from deploykit.verify.reparam import training_graph
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Target
 
@@ -27,23 +33,38 @@ def bench(
     *,
     output_dir: Path | None = None,
     recipe: str | Path | None = None,
-    threads: int = 1,
+    compiled: bool = False,
+    threads: int | Sequence[int] = 1,
     runs: int = MIN_RUNS,
     seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+    precision_target: float | None = PRECISION_TARGET,
+    affinity: str | Sequence[int] | None = "auto",
+    startup: bool = True,
+    profile: bool = False,
+    images: Path | str | None = None,
+    end_to_end: bool = False,
     report: Say | None = None,
 ) -> Benchmark:
-    """Return the latencies of ``artifacts`` (files, packages or folders), interleaved in this process.
+    """Return the latencies of ``artifacts`` (files, packages or folders), interleaved in a process of their own.
 
     Without any, those below ``output_dir`` are measured; where there are none, the default recipe is exported to
-    a temporary folder. ``recipe`` measures that network in PyTorch eager beside them. Times are in seconds.
+    a temporary folder. ``recipe`` measures that network in PyTorch eager beside them, with ``compiled`` in
+    torch.compile too. Each number of ``threads`` is measured after the other. Times are in seconds; see ``Protocol``
+    for ``runs``, ``seconds``, ``max_seconds``, ``precision_target``, ``affinity``, ``startup`` and ``profile``.
+    ``images`` is a photo or a folder of them to run on, and ``end_to_end`` measures from a photo to the composite.
+
+    What is ended early, by Ctrl-C for one, is returned as far as it came: ``complete`` is False.
 
     Raises:
         UsageError: arguments that do not go together or are out of range.
         ArtifactError: a file that is missing, damaged or differs from its manifest.
+        ImageError: no photo where ``images`` says.
         TargetError: nothing that can be measured on this machine.
     """
     say = report or (lambda message: None)
-    check_plan(threads, runs, seconds)
+    for count in (threads,) if isinstance(threads, int) else threads:
+        check_plan(count, runs, seconds, max_seconds, precision_target)
     paths = [Path(path) for path in artifacts]
     if paths and output_dir is not None:
         raise UsageError(
@@ -51,8 +72,30 @@ def bench(
             found=f"{', '.join(map(str, paths))} and {output_dir}",
             expected="files to measure, or the folder to look for them in",
         )
+    if profile and end_to_end:
+        raise UsageError(
+            "--profile and --end-to-end do not go together.",
+            found="both",
+            expected="the operations of the inference, or the steps around it",
+        )
+    photos = photos_in(None if images is None else Path(images))
     chosen = load_recipe(recipe) if recipe else None
     subjects = find_subjects(paths) if paths else _found(output_dir, chosen)
+    if compiled and chosen is None and subjects:
+        raise UsageError(
+            "--compile is for a network in PyTorch, and none is named.",
+            found="files alone",
+            expected="--recipe with the network's recipe",
+        )
+    protocol = Protocol(
+        min_runs=runs,
+        min_seconds=seconds,
+        max_seconds=max_seconds,
+        precision_target=precision_target,
+        affinity=affinity if affinity is None or isinstance(affinity, str) else tuple(affinity),
+        startup=startup,
+        profile=profile,
+    )
     with tempfile.TemporaryDirectory(prefix="deploykit-bench-") as folder:
         skipped: tuple[SkippedLatency, ...] = ()
         network = None
@@ -66,13 +109,74 @@ def bench(
         result = measure_on_host(
             subjects,
             network=network,
+            compiled=compiled,
             recipe=chosen,
             threads=threads,
-            min_runs=runs,
-            min_seconds=seconds,
+            protocol=protocol,
+            photos=photos,
+            end_to_end=end_to_end,
             report=say,
         )
+    if profile:
+        result = _with_modules(result, subjects, network, say)
     return replace(result, skipped=(*result.skipped, *skipped))
+
+
+def _with_modules(result: Benchmark, subjects: Sequence[Subject], network: LoadedNetwork | None, say: Say) -> Benchmark:
+    """Return ``result`` with the PyTorch modules of each operation, the longest time first."""
+    artifacts = {one.name: one.artifact for one in subjects if one.artifact is not None}
+    known: dict[str, Mapping[str, tuple[str, ...]] | str] = {}
+    measured = []
+    for latency in result.measured:
+        artifact = artifacts.get(latency.artifact)
+        modules: Mapping[str, tuple[str, ...]] | str = {}
+        if latency.operations and artifact is not None:
+            if latency.artifact not in known:
+                say(f"looking for the modules of {latency.artifact}")
+                known[latency.artifact] = modules_by_value(artifact, network)
+            modules = known[latency.artifact]
+        measured.append(_named(latency, modules))
+    return replace(result, measured=tuple(measured))
+
+
+def _named(latency: Latency, modules: Mapping[str, tuple[str, ...]] | str) -> Latency:
+    if isinstance(modules, str):
+        return replace(
+            latency,
+            operations=with_modules(latency.operations, {}),
+            notes=(*latency.notes, f"the profile names no modules: {modules}"),
+        )
+    return replace(latency, operations=with_modules(latency.operations, modules))
+
+
+def modules_by_value(artifact: Artifact, network: LoadedNetwork | None = None) -> Mapping[str, tuple[str, ...]] | str:
+    """Return value of the graph that ``artifact`` was written from → its modules, or why they are not known.
+
+    The graph is made anew from the network, whose checkpoint has to be that of the artifact.
+    """
+    try:
+        if network is None or network.checkpoint_sha256 != artifact.checkpoint_sha256:
+            network = load_network(_recipe_at_hand(artifact))
+        if network.checkpoint_sha256 != artifact.checkpoint_sha256:
+            return f"the checkpoint of {network.recipe.name} is another than the file was made from"
+        images = [item for item in network.recipe.file.inputs if item.kind == "image"]
+        sized = network.recipe
+        if images and artifact.plan.input_shapes:
+            index = network.recipe.file.inputs.index(images[0])
+            height, width = artifact.plan.input_shapes[index][-2:]
+            if (height, width) != images[0].shape[-2:]:
+                sized = network.recipe.with_size(height, width)
+        graph = lower_exactly(training_graph(replace(network, recipe=sized)), sized, artifact.plan)
+    except DeploykitError as error:
+        return error.message
+    return {node.name: sources(node) for node in graph.module.graph.nodes if node.op == "call_function"}
+
+
+def _recipe_at_hand(artifact: Artifact) -> Recipe:
+    """Return the recipe that ``artifact`` names, from deploykit or from the project in this folder."""
+    here = default_recipe(Path.cwd())
+    own = load_recipe(here)
+    return own if own.name == artifact.recipe else load_recipe(artifact.recipe)
 
 
 def _found(output_dir: Path | None, recipe: Recipe | None) -> tuple[Subject, ...]:

@@ -93,13 +93,17 @@ class Startup:
 
 @dataclass(frozen=True)
 class OperationTime:
-    """The mean time of one operation of a file in one inference, and the PyTorch modules that it computes."""
+    """The mean time of one operation of a file in one inference, and the PyTorch modules that it computes.
+
+    ``values`` names the tensors that it makes, where the runtime says so.
+    """
 
     name: str
     operation: str
     seconds: float
     modules: tuple[str, ...] = ()
     accelerator: str = ""
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Latency:
     ``starts_s``: when each sample began, on one clock for all that was interleaved; ``sessions``: which session of the
     runtime gave it. Both are empty where the driver does not say. ``steps``: mean seconds of what an end-to-end run
     consists of (preprocessing, inference, mask, composite). ``warm`` says whether the running median was steady when
-    the warm-up ended; None: the driver does not say.
+    the warm-up ended; None: the driver does not say. ``notes``: what was asked for and could not be measured, and why.
     """
 
     artifact: str
@@ -134,6 +138,7 @@ class Latency:
     operations: tuple[OperationTime, ...] = field(default=(), repr=False)
     network: str | None = None
     warm: bool | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def median_s(self) -> float:

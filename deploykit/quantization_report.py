@@ -13,7 +13,7 @@ from deploykit.errors import DeploykitError, RecipeError, UsageError
 from deploykit.evaluation.evaluate import Options, evaluate
 from deploykit.evaluation.records import Evaluation, Summary
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
-from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, check_plan
+from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Protocol, check_plan
 from deploykit.latency.subjects import exported_subjects
 from deploykit.latency_records import Latency
 from deploykit.lowering import MAX_DROP, ExportOptions, options_for
@@ -267,10 +267,13 @@ def _timed(
     if not subjects:
         return found
     try:
-        result = measure_on_host(subjects, threads=threads, min_runs=runs, min_seconds=seconds, report=say)
+        protocol = Protocol(min_runs=runs, min_seconds=seconds, precision_target=None, startup=False)
+        result = measure_on_host(subjects, threads=threads, protocol=protocol, report=say)
     except DeploykitError as error:
         return {path: reason or error.message for path, reason in found.items()}
-    found.update(zip((one.path for one in subjects), result.measured, strict=True))
+    paths = {one.name: one.path for one in subjects}
+    found.update({paths[one.artifact]: one.reason for one in result.skipped})
+    found.update({paths[one.artifact]: one for one in result.measured})
     return found
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
+    from deploykit.latency_records import Benchmark
 
-    from deploykit.latency_records import Benchmark, Latency
+EXIT_INTERRUPTED = 130
 
 
 def bench(
@@ -29,9 +29,43 @@ def bench(
         str | None,
         typer.Option("--recipe", help="Measure this recipe in PyTorch eager too; without ARTIFACT, only its files."),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Threads of every runtime.")] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Measure the network in torch.compile as well; needs a C++ compiler.")
+    ] = False,
+    threads: Annotated[
+        str, typer.Option("--threads", help="Threads of every runtime; 1,2 or 1-4 measures each number.")
+    ] = "1",
     runs: Annotated[int, typer.Option("--runs", help="At least so many runs of each.")] = 50,
     seconds: Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")] = 1.0,
+    precision_target: Annotated[
+        str,
+        typer.Option(
+            "--precision-target",
+            help="Then go on until the 95 % interval of the median reaches no further than this to either side; none: "
+            "do not.",
+        ),
+    ] = "2%",
+    max_seconds: Annotated[
+        float, typer.Option("--max-seconds", help="But for no more than so many seconds of runs of each.")
+    ] = 10.0,
+    affinity: Annotated[
+        str, typer.Option("--affinity", help="Cores to pin to, as in 0,2; auto: idle ones, one a thread; none: do not.")
+    ] = "auto",
+    startup: Annotated[
+        bool, typer.Option("--startup/--no-startup", help="Measure loading, first inference and memory as well.")
+    ] = True,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="A photo, or a folder of photos, to run on instead of a portrait.", show_default=False
+        ),
+    ] = None,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Measure preprocessing, inference, mask and composite of a photo.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show the time of each operation, with the PyTorch modules it computes.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write the record beside each measured artifact and into its manifest.")
     ] = False,
@@ -43,28 +77,46 @@ def bench(
     a temporary folder and measured beside PyTorch eager.
     """
     from deploykit.benchmark import bench as measure
+    from deploykit.cli.bench_table import body, sentences, tables
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
+    from deploykit.errors import EXIT_FAILED
+    from deploykit.latency.argument_texts import parse_cores, parse_share, parse_threads
+    from deploykit.latency.recording import INTERRUPTED
     from deploykit.records import versioned
 
+    counts, target = parse_threads(threads), parse_share(precision_target)
     with progress("bench") as say:
         result = measure(
             artifacts or (),
             output_dir=output_dir,
             recipe=recipe,
-            threads=threads,
+            compiled=compiled,
+            threads=counts,
             runs=runs,
             seconds=seconds,
+            max_seconds=max_seconds,
+            precision_target=target,
+            affinity=parse_cores(affinity),
+            startup=startup,
+            profile=profile,
+            images=images,
+            end_to_end=end_to_end,
             report=say,
         )
     console = stderr_console()
     if keep:
         kept = _keep(artifacts or (), output_dir, result)
         console.print(f"kept beside {kept} artifact{'' if kept == 1 else 's'}", markup=False)
-    console.print(_how(result, threads, runs, seconds), markup=False)
+    console.print(_how(result, runs, seconds, max_seconds, target), markup=False)
+    for sentence in sentences(result):
+        console.print(sentence, markup=False)
     if as_json:
-        print_json(versioned("bench", _body(result)))
+        print_json(versioned("bench", body(result)))
     else:
-        stdout_console().print(_table(result))
+        for table in tables(result):
+            stdout_console().print(table)
+    if not result.complete:
+        raise typer.Exit(EXIT_INTERRUPTED if result.ended == INTERRUPTED else EXIT_FAILED)
 
 
 def _keep(paths: Sequence[Path], output_dir: Path | None, result: Benchmark) -> int:
@@ -78,64 +130,20 @@ def _keep(paths: Sequence[Path], output_dir: Path | None, result: Benchmark) -> 
     return len(keep_measurements((one.artifact for one in subjects if one.artifact), result))
 
 
-def _how(result: Benchmark, threads: int, runs: int, seconds: float) -> str:
-    from deploykit.latency.machine import device_name, usable_cores
-    from deploykit.latency.measure import WARMUP_RUNS, WARMUP_SECONDS
+def _how(result: Benchmark, runs: int, seconds: float, max_seconds: float, target: float | None) -> str:
+    from deploykit.latency.machine import device_name
 
-    plural = "" if threads == 1 else "s"
-    together = "interleaved one run at a time in shuffled order" if len(result.measured) > 1 else "alone"
-    text = (
-        f"{device_name()}: {threads} thread{plural}, warm-up {WARMUP_SECONDS} s and {WARMUP_RUNS} runs or more, then "
-        f"{runs} runs and {seconds:g} s or more each, {together}."
+    counts = sorted({latency.threads for latency in result.measured})
+    threads = f"{' and '.join(map(str, counts))} thread{'' if counts == [1] else 's'}"
+    each = len({latency.artifact for latency in result.measured})
+    together = "in blocks of runs that take turns in random order" if each > 1 else "alone"
+    cores = sorted({latency.affinity for latency in result.measured})
+    pinned = "; ".join(", ".join(map(str, one)) for one in cores if one)
+    text = f"{device_name(result.machine)}: {threads}, "
+    text += (
+        f"pinned to core{'' if all(len(one) < 2 for one in cores) else 's'} {pinned}, " if pinned else "not pinned, "
     )
-    if threads > usable_cores():
-        text += f" More threads than the {usable_cores()} usable cores: the figures are those of a crowded machine."
-    return text
-
-
-def _body(result: Benchmark) -> dict[str, Any]:
-    from deploykit.records import to_json
-
-    body: dict[str, Any] = to_json(result)
-    for row, latency in zip(body["measured"], result.measured, strict=True):
-        row.update(median_s=latency.median_s, p90_s=latency.p90_s, runs=len(latency.samples_s))
-    return body
-
-
-def _table(result: Benchmark) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    measured = result.measured
-    first = measured[0]
-    table = Table(
-        title="Latency of one inference",
-        title_justify="left",
-        caption=f"ratio: median time over that of {escape(first.artifact)}, in this same run",
-        caption_justify="left",
-    )
-    table.add_column("artifact", overflow="fold")
-    table.add_column("target")
-    table.add_column("precision")
-    for name in ("size", "median ms", "p90 ms", "runs", "ratio"):
-        table.add_column(name, justify="right")
-    table.add_column("runtime", overflow="fold")
-    for latency in measured:
-        table.add_row(*(escape(cell) for cell in _cells(latency, first)))
-    for skip in result.skipped:
-        table.add_row(escape(skip.artifact), *["-"] * 7, escape(f"skipped: {skip.reason}"))
-    return table
-
-
-def _cells(latency: Latency, first: Latency) -> tuple[str, ...]:
-    return (
-        latency.artifact,
-        str(latency.target or "-"),
-        str(latency.precision or "-"),
-        "-" if latency.size_bytes is None else f"{latency.size_bytes / 1000:.0f} kB",
-        f"{latency.median_s * 1000:.3f}",
-        f"{latency.p90_s * 1000:.3f}",
-        str(len(latency.samples_s)),
-        f"{latency.median_s / first.median_s:.2f}",
-        latency.runtime,
-    )
+    text += f"warmed up, then {runs} runs and {seconds:g} s or more each, {together}"
+    if target is not None:
+        text += f", until the median is known to {target:.2%} or for {max_seconds:g} s".replace(".00%", "%")
+    return text + "."

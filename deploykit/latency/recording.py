@@ -29,7 +29,6 @@ class Heard:
     stopped: Stopped | None = None
     interval_s: tuple[float, float] | None = None
     operations: tuple[OperationTime, ...] = ()
-    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
     def samples_s(self) -> tuple[float, ...]:
@@ -48,9 +47,13 @@ class Heard:
 
 
 class Recording:
-    """Everything that an agent said. ``hear`` takes its lines one by one; whatever else it is told is no event."""
+    """Everything that an agent said. ``hear`` takes its lines one by one; whatever else it is told is no event.
 
-    def __init__(self) -> None:
+    ``offset_s`` is added to its times, for several agents on one clock.
+    """
+
+    def __init__(self, offset_s: float = 0.0) -> None:
+        self._offset_s = offset_s
         self.subjects: dict[str, Heard] = {}
         self.machine: Machine | None = None
         self.runtimes: dict[str, str] = {}
@@ -88,7 +91,8 @@ class Recording:
 
     def _hear_conditions(self, event: dict[str, Any]) -> None:
         known = {one.name for one in dataclasses.fields(Conditions)}
-        self.conditions.append(Conditions(**{key: value for key, value in event.items() if key in known}))
+        found = Conditions(**{key: value for key, value in event.items() if key in known})
+        self.conditions.append(dataclasses.replace(found, time_s=found.time_s + self._offset_s))
 
     def _hear_opening(self, event: dict[str, Any]) -> None:
         doing = {"startup": "starting", "steady": "warming up", "profile": "profiling"}
@@ -117,7 +121,7 @@ class Recording:
     def _hear_samples(self, event: dict[str, Any]) -> None:
         heard = self.of(event["subject"])
         samples = [float(one) for one in event["samples_s"]]
-        heard.starts_s.extend(float(one) for one in event["starts_s"])
+        heard.starts_s.extend(float(one) + self._offset_s for one in event["starts_s"])
         heard.sessions.extend([int(event["session"])] * len(samples))
         heard.blocks.append(samples)
         if event["steps"]:
@@ -133,10 +137,15 @@ class Recording:
     def _hear_operations(self, event: dict[str, Any]) -> None:
         heard = self.of(event["subject"])
         heard.operations = tuple(
-            OperationTime(row["name"], row["operation"], float(row["seconds"]), tuple(row["modules"]))
+            OperationTime(
+                name=row["name"],
+                operation=row["operation"],
+                seconds=float(row["seconds"]),
+                modules=tuple(row["modules"]),
+                values=tuple(row["values"]),
+            )
             for row in event["rows"]
         )
-        heard.values = {row["name"]: tuple(row["values"]) for row in event["rows"]}
 
     def _hear_problem(self, event: dict[str, Any]) -> None:
         if event["subject"] is None:
@@ -191,4 +200,5 @@ class Recording:
             operations=heard.operations,
             network=network,
             warm=heard.warm,
+            notes=tuple(f"no {phase}: {why}" for phase, why in heard.problems.items() if phase != "steady"),
         )

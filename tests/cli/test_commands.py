@@ -143,7 +143,7 @@ def test_the_self_test_catches_every_damage_to_a_bundled_network(deploykit, reci
 
 @pytest.mark.full
 def test_bench_without_anything_exported_measures_the_default_recipe(deploykit, here):
-    result = deploykit("bench", "--json", "--runs", "5", "--seconds", "0.1")
+    result = deploykit("bench", "--json", "--runs", "5", "--seconds", "0.1", "--precision-target", "none")
     assert result.code == 0, result.err
     names = [row["artifact"] for row in json.loads(result.out)["body"]["measured"]]
     assert names == ["PyTorch eager", "sinet.onnx", "sinet.tflite"]

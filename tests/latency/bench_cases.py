@@ -50,3 +50,15 @@ def write_onnx(path: Path, kind: int = TensorProto.FLOAT, operation: str = "Abs"
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+def write_reshape(path: Path) -> Path:
+    """Write a model that loads, and fails when it is run: its input says into how many parts 192 values go."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    parts = helper.make_tensor_value_info("parts", TensorProto.INT64, [1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["parts"])
+    offset = helper.make_tensor("offset", TensorProto.INT64, [1], [7])
+    nodes = [helper.make_node("Add", ["parts", "offset"], ["sum"]), helper.make_node("Reshape", ["x", "sum"], ["y"])]
+    graph = helper.make_graph(nodes, "reshape", [x, parts], [y], [offset])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path

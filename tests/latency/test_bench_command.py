@@ -11,6 +11,7 @@ from bench_cases import write_onnx
 from deploykit.cli.bench import bench
 from deploykit.errors import ArtifactError, DeploykitError, TargetError, UsageError
 from deploykit.latency.drivers.host import EAGER
+from deploykit.latency.machine import this_machine
 
 
 def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what_lies_in_the_folder(
@@ -18,7 +19,7 @@ def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deploykit.toml").write_text('recipe = "recipe/tiny.toml"\n', "utf-8")
-    bench(runs=3, seconds=0.0, as_json=True)
+    bench(runs=3, seconds=0.0, precision_target="none", as_json=True)
     printed = capsys.readouterr()
     record = json.loads(printed.out)
     assert (record["deploykit"], record["kind"]) == (1, "bench")
@@ -27,9 +28,14 @@ def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what
     assert [row["target"] for row in rows][:2] == [None, "onnx"]
     for row in rows:
         assert row["runs"] == len(row["samples_s"]) >= 3
-        assert min(row["samples_s"]) <= row["median_s"] <= row["p90_s"]
+        assert min(row["samples_s"]) <= row["median_s"] <= row["p90_s"] <= row["p95_s"] <= row["p99_s"]
+        assert row["fps"] == pytest.approx(1 / row["median_s"])
+        assert row["stopped"] == "runs done"
+        assert row["interval_s"][0] <= row["median_s"] <= row["interval_s"][1]
+        assert row["startup"]["first_inference_s"] > 0
     assert str(tmp_path) not in printed.out
-    assert "1 thread, warm-up" in printed.err
+    assert "1 thread, pinned to core" in printed.err or "1 thread, not pinned" in printed.err
+    assert record["body"]["machine"]["name"] == this_machine().name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deploykit.toml", "recipe"]
 
 
@@ -37,13 +43,13 @@ def test_the_files_of_the_output_folder_are_measured_in_one_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = write_onnx(tmp_path / "[a].onnx"), write_onnx(tmp_path / "b.onnx")
-    bench([one, two], runs=3, seconds=0.0)
+    bench([one, two], runs=3, seconds=0.0, precision_target="none", startup=False)
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert any("[a].onnx" in line and "1.00" in line for line in lines)
     assert any("b.onnx" in line for line in lines)
     assert "over that of [a].onnx" in printed.out
-    assert "interleaved" in printed.err
+    assert "take turns" in printed.err
 
 
 def _missing(tmp_path: Path) -> Path:
@@ -75,7 +81,7 @@ def test_each_wrong_argument_is_one_error_of_the_user(
 
 def test_no_thread_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--threads"):
-        bench([tmp_path / "gone.onnx"], threads=0)
+        bench([tmp_path / "gone.onnx"], threads="0")
 
 
 def test_one_file_twice_is_refused(tmp_path: Path) -> None:

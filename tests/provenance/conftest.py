@@ -30,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[Target, Chain]:
     recipe = write_chain(folder)
     artifacts = api.export(recipe, targets=[Target.ONNX, Target.COREML], output_dir=folder / "artifacts")
     onnx = artifacts[0]
-    (kept,) = keep_measurements([onnx], bench([onnx.path], runs=3, seconds=0.01))
+    (kept,) = keep_measurements([onnx], bench([onnx.path], runs=3, seconds=0.01, precision_target=None, startup=False))
     assert read_artifact(kept.path).measurements == kept.measurements
     return {one.plan.target: Chain(recipe, one.path.parent) for one in artifacts}
 

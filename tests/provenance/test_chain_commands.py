@@ -81,7 +81,9 @@ def test_a_certificate_that_cannot_be_written_is_an_error_of_the_user(deploykit,
 def test_bench_keeps_its_record_beside_the_artifact(deploykit, copied):
     chain = copied(checkpoint=False)
     before = len(read_artifact(chain.folder).measurements)
-    code, _, err = deploykit("bench", chain.folder, "--keep", "--runs", "3", "--seconds", "0.01")
+    code, _, err = deploykit(
+        "bench", chain.folder, "--keep", "--runs", "3", "--seconds", "0.01", "--precision-target", "none"
+    )
     assert code == 0, err
     assert "kept beside 1 artifact" in err
     assert len(read_artifact(chain.folder).measurements) == before + 1

@@ -27,7 +27,7 @@ def start_up(subject: Subject, stream: Stream, spawned_ns: int) -> None:
     stream.emit("started", subject=name, seconds=_since(spawned_ns))
     cold = evict(Path(subject["path"])) if subject.get("path") else False
     before = _resident_bytes("VmRSS")
-    reset = _reset_peak()
+    reset = reset_peak()
     start = time.perf_counter_ns()
     session = opened()
     stream.emit("opened", subject=name, seconds=_since(start), cold=True, cold_cache=cold)
@@ -101,7 +101,8 @@ def peak_bytes() -> int | None:
     return largest if platform.system() == "Darwin" else largest * _KIB
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
+    """Count the highest resident memory anew from now; return whether the system does that."""
     try:
         _RESET.write_text(_RESET_PEAK)
     except OSError:
