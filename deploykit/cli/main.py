@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from deploykit.cli.bench import bench
+from deploykit.cli.compare import compare
 from deploykit.cli.demo import demo
 from deploykit.cli.doctor import doctor
 from deploykit.cli.evaluate import evaluate
@@ -44,6 +45,7 @@ app.command()(inspect)
 app.command()(run)
 app.command()(evaluate)
 app.command()(bench)
+app.command()(compare)
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
 app.command()(results)

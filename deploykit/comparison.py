@@ -1,0 +1,215 @@
+"""Which of two is faster: exported files, or a network in PyTorch eager, run against each other until it is clear."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from deploykit.artifact import hash_files, hash_items
+from deploykit.comparison_records import LatencyComparison, Side, median_of
+from deploykit.errors import DeploykitError, TargetError, UsageError
+from deploykit.images.preprocess import image_paths
+from deploykit.inspection.difference import difference
+from deploykit.latency.contender import Contender, Opened
+from deploykit.latency.drivers.host import EAGER, unmeasurable
+from deploykit.latency.duel import Duel, idlest_cores
+from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
+from deploykit.latency.machine import device_name, usable_cores
+from deploykit.latency.pairs import MARGIN, preempted
+from deploykit.latency.schedule import A, B
+from deploykit.latency.subjects import Subject, find_subjects
+from deploykit.latency.trial import Trial, run_trial
+from deploykit.latency_records import Warned
+from deploykit.recipe import load_recipe
+
+MAX_SECONDS = 30.0
+PYTORCH = "pytorch:"
+# Where other processes break into more of the runs, a warning says so.
+_PREEMPTED = 0.05
+_FIGURES = ("bytes", "operations", "transposes", "macs")
+
+
+def compare(
+    first: Path | str,
+    second: Path | str,
+    *,
+    margin: float = MARGIN,
+    max_seconds: float = MAX_SECONDS,
+    threads: int = 1,
+    images: Path | None = None,
+    recipe: str | None = None,
+    instructions: bool = False,
+    seed: int = 2026,
+    report: Callable[[str], None] | None = None,
+) -> LatencyComparison:
+    """Return whether ``second`` is faster or slower than ``first`` by more than ``margin`` (0.02: two per cent).
+
+    Each is an exported file, its folder or manifest, or ``pytorch:RECIPE`` for a network in PyTorch eager. They run in
+    a process of their own, on the cores that are idlest, until it is clear or ``max_seconds`` are over. ``images`` is a
+    photo or a folder of photos to run on; ``recipe`` describes the inputs of files without a manifest. With
+    ``instructions`` those of one inference are counted by valgrind.
+
+    Raises:
+        UsageError: options out of range, one file twice, or inputs of different sizes.
+        ArtifactError: a file that is missing or damaged, or that its runtime does not load or run.
+        TargetError: a runtime that is not here, or no valgrind.
+    """
+    _check(margin, max_seconds, threads)
+    say = report or (lambda message: None)
+    photos = image_paths(images) if images else ()
+    sides = _sides((str(first), str(second)), recipe, photos)
+    if instructions:
+        require_valgrind()
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    affinity = idlest_cores(threads)
+    say("opening both")
+    one, two = (contender for contender, _ in sides)
+    counted: tuple[int | None, ...] = (None, None)
+    with Duel(one, two, threads, affinity) as duel:
+        _require_like_inputs(sides, duel.opened)
+        trial = run_trial(duel, max_seconds, margin=margin, seed=seed, report=say)
+        if instructions:
+            with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+                inputs = duel.save_inputs(Path(folder))
+                counted = tuple(
+                    None if subject is None else count_instructions(subject, given, say)
+                    for (_, subject), given in zip(sides, inputs, strict=True)
+                )
+    figures, notes = _figures(sides)
+    records = [
+        Side(
+            name=contender.name,
+            runtime=opened.runtime,
+            median_s=median_of(trial.rounds, index),
+            content_hash=None if subject is None else _hash(subject),
+            figures=figures[index],
+            instructions=counted[index],
+        )
+        for index, ((contender, subject), opened) in enumerate(zip(sides, duel.opened, strict=True))
+    ]
+    return LatencyComparison(
+        first=records[A],
+        second=records[B],
+        judgement=trial.judgement,
+        threads=threads,
+        affinity=affinity,
+        seed=seed,
+        seconds=trial.seconds,
+        max_seconds=max_seconds,
+        preempted=preempted(trial.rounds),
+        rounds=trial.rounds,
+        device=device_name(),
+        warnings=_warnings(trial, threads),
+        notes=(*notes, *((NOT_AVX512,) if instructions else ())),
+        started=started,
+        complete=trial.complete,
+    )
+
+
+def _check(margin: float, max_seconds: float, threads: int) -> None:
+    rows = (
+        ("--margin", margin, 0 < margin < 1, "more than 0 and less than 100 %"),
+        ("--max-seconds", max_seconds, math.isfinite(max_seconds) and max_seconds > 0, "more than 0"),
+        ("--threads", threads, threads >= 1, "at least 1"),
+    )
+    for option, found, good, expected in rows:
+        if not good:
+            raise UsageError(f"{option} is out of range.", found=str(found), expected=expected)
+
+
+Entered = tuple[Contender, Subject | None]
+
+
+def _sides(named: Sequence[str], recipe: str | None, photos: tuple[Path, ...]) -> tuple[Entered, Entered]:
+    files = [Path(name) for name in named if not name.startswith(PYTORCH)]
+    if not files and len(set(named)) == 1:
+        raise UsageError("The same network is given twice.", found=named[0], expected="two different things")
+    subjects = find_subjects(files)
+    if len(subjects) > len(files):
+        raise UsageError(
+            "A folder holds several artifacts.",
+            where=" or ".join(str(path) for path in files if path.is_dir()),
+            found=", ".join(one.name for one in subjects),
+            expected="one file for each side",
+            next_step="name the files themselves",
+        )
+    told = iter(subjects)
+    one, two = (
+        _network(name, photos) if name.startswith(PYTORCH) else _file(next(told), recipe, photos) for name in named
+    )
+    return one, two
+
+
+def _network(name: str, photos: tuple[Path, ...]) -> Entered:
+    recipe = name.removeprefix(PYTORCH)
+    return Contender(f"{EAGER}: {load_recipe(recipe).name}", None, recipe, photos), None
+
+
+def _file(subject: Subject, recipe: str | None, photos: tuple[Path, ...]) -> Entered:
+    reason = unmeasurable(subject.target)
+    if reason:
+        raise TargetError(
+            "The file cannot be measured on this machine.",
+            where=str(subject.path),
+            found=reason,
+            expected="a file whose runtime is here",
+        )
+    return Contender(subject.name, subject.path, recipe, photos), subject
+
+
+def _require_like_inputs(sides: tuple[Entered, Entered], opened: tuple[Opened, Opened]) -> None:
+    """Raise UsageError unless the inputs of both have the same sizes, in any order of inputs and axes."""
+    one, two = (sorted(sorted(shape) for shape in side.input_shapes) for side in opened)
+    if one != two:
+        found = (
+            f"{contender.name}: {', '.join(str(list(shape)) for shape in side.input_shapes)}"
+            for (contender, _), side in zip(sides, opened, strict=True)
+        )
+        raise UsageError(
+            "The two do not take inputs of the same size.",
+            found="; ".join(found),
+            expected="the same amount of work, done in two ways",
+            next_step="export both at the same --size",
+        )
+
+
+def _figures(sides: tuple[Entered, Entered]) -> tuple[tuple[dict[str, int | None], ...], tuple[str, ...]]:
+    """Return what can be counted in the two files, and what kept it from being counted."""
+    one, two = (subject for _, subject in sides)
+    if one is None or two is None:
+        return ({}, {}), ()
+    try:
+        rows = difference(one.path, two.path).figures
+    except DeploykitError as error:
+        return ({}, {}), (f"the files are not counted: {error.message} {error.found or ''}".strip(),)
+    kept = [row for row in rows if row.name in _FIGURES]
+    return ({row.name: row.first for row in kept}, {row.name: row.second for row in kept}), ()
+
+
+def _hash(subject: Subject) -> str:
+    if subject.artifact is not None:
+        return subject.artifact.content_hash
+    return hash_items(one.sha256.encode() for one in hash_files(subject.path))
+
+
+def _warnings(trial: Trial, threads: int) -> tuple[Warned, ...]:
+    found = []
+    if threads > usable_cores():
+        found.append(
+            Warned(
+                f"{threads} threads on {usable_cores()} usable cores wait for each other",
+                f"ask for --threads {usable_cores()} or fewer",
+            )
+        )
+    taken = preempted(trial.rounds)
+    if taken > _PREEMPTED:
+        found.append(
+            Warned(
+                f"other processes took the core away in {taken:.0%} of the runs; their time is taken off",
+                "end them, or give the comparison more time with --max-seconds",
+            )
+        )
+    return tuple(found)
