@@ -18,7 +18,7 @@ from deploykit.latency.drivers.host import EAGER, unmeasurable
 from deploykit.latency.duel import Duel, idlest_cores
 from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
 from deploykit.latency.machine import device_name, usable_cores
-from deploykit.latency.pairs import MARGIN, preempted
+from deploykit.latency.pairs import MARGIN
 from deploykit.latency.schedule import A, B
 from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.latency.trial import Trial, run_trial
@@ -99,7 +99,7 @@ def compare(
         seed=seed,
         seconds=trial.seconds,
         max_seconds=max_seconds,
-        preempted=preempted(trial.rounds),
+        preempted=trial.preempted,
         rounds=trial.rounds,
         device=device_name(),
         warnings=_warnings(trial, threads),
@@ -204,7 +204,7 @@ def _warnings(trial: Trial, threads: int) -> tuple[Warned, ...]:
                 f"ask for --threads {usable_cores()} or fewer",
             )
         )
-    taken = preempted(trial.rounds)
+    taken = trial.preempted
     if taken > _PREEMPTED:
         found.append(
             Warned(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deploykit.comparison_records import Judgement, Round, Verdict
 from deploykit.latency.duel import Duel
-from deploykit.latency.pairs import LOOKS, MARGIN, as_samples, judge
+from deploykit.latency.pairs import LOOKS, MARGIN, as_samples, judge, preempted
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Trial:
     rounds: tuple[Round, ...]
     seconds: float
     complete: bool
+
+    @property
+    def preempted(self) -> float:
+        """The part of the samples during which another process got the core."""
+        return preempted(self.rounds)
 
 
 def run_trial(
