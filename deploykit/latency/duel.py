@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 
@@ -50,7 +50,7 @@ class Duel:
                 "OMP_NUM_THREADS": str(threads),
             },
         )
-        self.close = weakref.finalize(self, _end, self._process)
+        self.close = weakref.finalize(self, _end, self._process, self._said)
         try:
             self.opened = self.open(first, second, threads, affinity)
         except BaseException:
@@ -153,11 +153,11 @@ def _round(body: dict[str, Any]) -> Round:
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
     # It may be in the middle of a long inference, and has nothing to tidy up.
     process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout):
+    for stream in (process.stdin, process.stdout, said):
         if stream is not None:
             try:
                 stream.close()
