@@ -73,6 +73,10 @@ class ArtifactError(DeploykitError):
     """An exported file or its manifest that is missing, damaged or not understood."""
 
 
+class DeviceError(DeploykitError):
+    """A device that cannot be reached, was lost, or cannot run what was asked of it."""
+
+
 class UsageError(DeploykitError):
     """Arguments that do not go together."""
 

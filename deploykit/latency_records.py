@@ -107,6 +107,27 @@ class OperationTime:
 
 
 @dataclass(frozen=True)
+class RunSummary:
+    """What a tool that prints no single runs says of the ``runs`` of one session. None: it does not print that."""
+
+    runs: int
+    mean_s: float
+    min_s: float
+    max_s: float
+    std_s: float
+    first_s: float
+    last_s: float
+    median_s: float | None = None
+    p5_s: float | None = None
+    p95_s: float | None = None
+
+    @property
+    def center_s(self) -> float:
+        """The median where the tool prints it, else the mean."""
+        return self.mean_s if self.median_s is None else self.median_s
+
+
+@dataclass(frozen=True)
 class Latency:
     """Times of single runs on one device. The raw samples are kept; statistics derive from them.
 
@@ -114,6 +135,8 @@ class Latency:
     runtime gave it. Both are empty where the driver does not say. ``steps``: mean seconds of what an end-to-end run
     consists of (preprocessing, inference, mask, composite). ``warm`` says whether the running median was steady when
     the warm-up ended; None: the driver does not say. ``notes``: what was asked for and could not be measured, and why.
+    ``summaries``: one for each sample where the tool prints no single runs; a sample is then the middle of a whole
+    session, and the percentiles are those of sessions.
     """
 
     artifact: str
@@ -139,6 +162,7 @@ class Latency:
     network: str | None = None
     warm: bool | None = None
     notes: tuple[str, ...] = ()
+    summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
 
     @property
     def median_s(self) -> float:
