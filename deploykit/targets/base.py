@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import ArtifactError, TargetError
-from deploykit.graph.graph import Graph
-from deploykit.recipe import Recipe
 from deploykit.records import ExportPlan, TensorRecord
+
+if TYPE_CHECKING:
+    # The process that loads Core AI assets starts once a file, and needs neither PyTorch nor pydantic.
+    from deploykit.graph.graph import Graph
+    from deploykit.recipe import Recipe
 
 Array: TypeAlias = NDArray[np.generic]
 
