@@ -11,18 +11,19 @@ from pathlib import Path
 from deploykit.artifact import hash_files, hash_items
 from deploykit.comparison_records import LatencyComparison, Side, median_of
 from deploykit.errors import DeploykitError, TargetError, UsageError
-from deploykit.images.preprocess import image_paths
 from deploykit.inspection.difference import difference
+from deploykit.latency.agent.cores import chosen
 from deploykit.latency.contender import Contender, Opened
 from deploykit.latency.drivers.host import EAGER, unmeasurable
-from deploykit.latency.duel import Duel, idlest_cores
+from deploykit.latency.duel import Duel
+from deploykit.latency.inputs import photos_in
 from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
-from deploykit.latency.machine import device_name, usable_cores
+from deploykit.latency.machine import device_name, this_machine, warnings_about
 from deploykit.latency.pairs import MARGIN
 from deploykit.latency.schedule import A, B
 from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.latency.trial import Trial, run_trial
-from deploykit.latency_records import Warned
+from deploykit.latency_records import Conditions, Machine, Warned
 from deploykit.recipe import load_recipe
 
 MAX_SECONDS = 30.0
@@ -59,12 +60,12 @@ def compare(
     """
     _check(margin, max_seconds, threads)
     say = report or (lambda message: None)
-    photos = image_paths(images) if images else ()
+    photos = photos_in(images)
     sides = _sides((str(first), str(second)), recipe, photos)
     if instructions:
         require_valgrind()
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    affinity = idlest_cores(threads)
+    affinity = tuple(chosen("auto", threads))
     say("opening both")
     one, two = (contender for contender, _ in sides)
     counted: tuple[int | None, ...] = (None, None)
@@ -78,6 +79,7 @@ def compare(
                     None if subject is None else count_instructions(subject, given, say)
                     for (_, subject), given in zip(sides, inputs, strict=True)
                 )
+    machine = this_machine()
     figures, notes = _figures(sides)
     records = [
         Side(
@@ -101,8 +103,10 @@ def compare(
         max_seconds=max_seconds,
         preempted=trial.preempted,
         rounds=trial.rounds,
-        device=device_name(),
-        warnings=_warnings(trial, threads),
+        machine=machine,
+        device=device_name(machine),
+        conditions=tuple(duel.conditions),
+        warnings=_warnings(machine, duel.conditions, trial, threads, affinity),
         notes=(*notes, *((NOT_AVX512,) if instructions else ())),
         started=started,
         complete=trial.complete,
@@ -195,21 +199,16 @@ def _hash(subject: Subject) -> str:
     return hash_items(one.sha256.encode() for one in hash_files(subject.path))
 
 
-def _warnings(trial: Trial, threads: int) -> tuple[Warned, ...]:
-    found = []
-    if threads > usable_cores():
-        found.append(
-            Warned(
-                f"{threads} threads on {usable_cores()} usable cores wait for each other",
-                f"ask for --threads {usable_cores()} or fewer",
-            )
-        )
-    taken = trial.preempted
-    if taken > _PREEMPTED:
-        found.append(
-            Warned(
-                f"other processes took the core away in {taken:.0%} of the runs; their time is taken off",
-                "end them, or give the comparison more time with --max-seconds",
-            )
-        )
-    return tuple(found)
+def _warnings(
+    machine: Machine, conditions: Sequence[Conditions], trial: Trial, threads: int, affinity: Sequence[int]
+) -> tuple[Warned, ...]:
+    found = warnings_about(machine, conditions, threads, affinity)
+    if trial.preempted <= _PREEMPTED:
+        return found
+    return (
+        *found,
+        Warned(
+            f"other processes broke into {trial.preempted:.0%} of the runs; their time is taken off",
+            "end them, or give the comparison more time with --max-seconds",
+        ),
+    )

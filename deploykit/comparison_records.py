@@ -9,7 +9,7 @@ import statistics
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from deploykit.latency_records import Machine, Warned
+from deploykit.latency_records import Conditions, Machine, Warned
 
 
 class Verdict(StrEnum):
@@ -105,6 +105,7 @@ class LatencyComparison:
     rounds: tuple[Round, ...] = field(default=(), repr=False)
     device: str = ""
     machine: Machine | None = None
+    conditions: tuple[Conditions, ...] = ()
     warnings: tuple[Warned, ...] = ()
     notes: tuple[str, ...] = ()
     started: str = ""

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from deploykit.artifact import MANIFEST
-from deploykit.errors import ArtifactError, DeploykitError, UsageError
-from deploykit.latency.drivers.host import build_inputs
+from deploykit.errors import ArtifactError, DeploykitError
+from deploykit.latency.inputs import build_inputs, samples_of
 from deploykit.latency.subjects import Subject, find_subjects
-from deploykit.network import LoadedNetwork, load_network
 from deploykit.recipe import Recipe, load_recipe, recipe_from_table
-from deploykit.records import TensorRecord
 from deploykit.targets.base import Array, Runtime, require_fixed_shapes
 from deploykit.targets.table import part
-from deploykit.verify.reference import as_tensors
-from deploykit.verify.samples import draw_samples, feed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deploykit.network import LoadedNetwork
 
 # Runs one inference on the input of that number, counted round and round.
 Run = Callable[[int], object]
@@ -60,24 +60,31 @@ class Entry:
         self._subject: Subject | None = None
         self._network: LoadedNetwork | None = None
         self.inputs: tuple[dict[str, Array], ...] = ()
-        self._tensors: tuple[tuple[torch.Tensor, ...], ...] = ()
+        self._tensors: tuple[tuple[Tensor, ...], ...] = ()
         if contender.path is None:
+            # Only here, so that files are compared without PyTorch's long import.
+            import torch
+
+            from deploykit.network import load_network
+
             assert contender.recipe is not None
-            self._network = load_network(load_recipe(contender.recipe))
             torch.set_num_threads(threads)
+            self._network = load_network(load_recipe(contender.recipe))
         else:
             (self._subject,) = find_subjects([contender.path])
 
     def look(self) -> Opened:
         """Return what the contender is, after one run of it. Raises ArtifactError where it does not load or run."""
         if self._network is not None:
+            import torch
+
             with self.session() as run:
                 run(0)
             shapes = tuple(item.shape for item in self._network.recipe.file.inputs)
             return Opened(shapes, f"PyTorch {torch.__version__}")
         with self._open() as runtime:
             require_fixed_shapes(self._file.path, runtime.inputs)
-            self.inputs = self._feeds(runtime.inputs)
+            self.inputs = build_inputs(runtime.inputs, self._recipe(), self.contender.photos)
             try:
                 runtime.run(self.inputs[0])
             except DeploykitError:
@@ -112,9 +119,12 @@ class Entry:
         return opened
 
     def _eager(self, network: LoadedNetwork) -> Run:
+        import torch
+
+        from deploykit.verify.reference import as_tensors
+
         if not self._tensors:
-            photos = self.contender.photos
-            samples = draw_samples(network.recipe, photos, noise=0, portraits=0 if photos else 1)
+            samples = samples_of(network.recipe, self.contender.photos)
             self._tensors = tuple(as_tensors(one, network.recipe, torch.float32) for one in samples)
         feeds, count = self._tensors, len(self._tensors)
         module = copy.deepcopy(network.module)
@@ -124,19 +134,6 @@ class Entry:
                 return module(*feeds[index % count])
 
         return run
-
-    def _feeds(self, records: Sequence[TensorRecord]) -> tuple[dict[str, Array], ...]:
-        recipe, photos = self._recipe(), self.contender.photos
-        if not photos:
-            return (build_inputs(records, recipe),)
-        if recipe is None or {item.name for item in recipe.file.inputs} != {record.name for record in records}:
-            raise UsageError(
-                "Nothing says how a photo becomes the input of this file.",
-                where=str(self._file.path),
-                found="no recipe that describes " + ", ".join(record.name for record in records),
-                expected="a manifest beside it, or --recipe",
-            )
-        return tuple(feed(one, records, recipe) for one in draw_samples(recipe, photos, noise=0, portraits=0))
 
     def _recipe(self) -> Recipe | None:
         artifact = self._file.artifact

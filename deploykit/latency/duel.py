@@ -14,15 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-import psutil
-
 from deploykit import errors
 from deploykit.comparison_records import Round
 from deploykit.errors import ArtifactError, DeploykitError
 from deploykit.latency.contender import Contender, Opened
+from deploykit.latency_records import Conditions
 
 _MODULE = "deploykit.latency.rounds"
-_IDLE_S = 0.3
 
 
 class Duel:
@@ -31,11 +29,12 @@ class Duel:
     ``affinity`` are the cores that both run on; without any they run where the system puts them.
 
     Raises DeploykitError: what opening or running either of them raises there. ArtifactError where one ends the
-    process, now or later.
+    process, now or later. ``conditions`` are those of the machine after each round.
     """
 
     def __init__(self, first: Contender, second: Contender, threads: int, affinity: Sequence[int]) -> None:
         self._names = [first.name]
+        self.conditions: list[Conditions] = []
         # Read only where the process ends on its own; it is closed with this object.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -88,6 +87,7 @@ class Duel:
         """Give ``on_round`` the rounds that end before ``until_s`` seconds after the rehearsal began."""
         self._send(ask="run", until_s=until_s)
         while "round" in (message := self._receive()):
+            self.conditions.append(Conditions(**message["round"]["conditions"]))
             on_round(_round(message["round"]))
 
     def save_inputs(self, folder: Path) -> tuple[Path, Path]:
@@ -164,12 +164,3 @@ def _end(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
             except OSError:
                 # What was written last had no reader any more.
                 continue
-
-
-def idlest_cores(count: int) -> tuple[int, ...]:
-    """Return the ``count`` cores that did least in the last third of a second; none where the system cannot pin."""
-    if not hasattr(psutil.Process, "cpu_affinity"):
-        return ()
-    usable = psutil.Process().cpu_affinity()
-    busy = psutil.cpu_percent(_IDLE_S, percpu=True)
-    return tuple(sorted(sorted(usable, key=lambda core: busy[core])[:count]))

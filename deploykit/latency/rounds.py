@@ -15,15 +15,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import psutil
 
 from deploykit.errors import DeploykitError
+from deploykit.latency.agent.conditions import Watch
+from deploykit.latency.agent.cores import pin
 from deploykit.latency.contender import Contender, Entry, Run
 from deploykit.latency.schedule import CONTENDERS, CONTROL, CYCLE, A, B, block_runs, creation_order
 
@@ -43,18 +44,20 @@ WANTED_ROUNDS = 12
 class Rounds:
     """A and B, ready to run in rounds."""
 
-    def __init__(self, first: Entry, second: Entry, threads: int) -> None:
+    def __init__(self, first: Entry, second: Entry, threads: int, affinity: Sequence[int]) -> None:
         # With several threads the one that asks waits for the others, which is no fault of anybody else.
         self._switches = _switches if threads == 1 else lambda: 0
         self._entries = {A: first, B: second, CONTROL: first}
         self._triples = self._repeats = 1
         self._blocks_done = self._rounds_done = 0
         self._cycle_s = 0.0
-        self._began = 0.0
+        self._began = time.perf_counter()
+        self._watch = Watch(affinity, lambda: time.perf_counter() - self._began)
 
     def rehearse(self, max_seconds: float) -> None:
         """Run one round that does not count, and choose from its times how long the others are."""
         self._began = time.perf_counter()
+        self._watch.read()
         found = self._round()
         fastest = min(min(row) for row in found["warm_s"])
         triple = sum(row[-1] for row in found["warm_s"])
@@ -100,6 +103,7 @@ class Rounds:
             "samples_s": samples,
             "away_s": away,
             "repeats": self._repeats,
+            "conditions": self._watch.read(),
         }
 
     def _block(self, runs: dict[int, Run]) -> tuple[list[list[float]], list[list[float]]]:
@@ -159,8 +163,7 @@ class Worker:
             self._say(error={name: getattr(error, name) for name in parts} | {"kind": type(error).__name__})
 
     def _open(self, contenders: list[dict[str, Any]], threads: int, affinity: list[int]) -> None:
-        if affinity:
-            psutil.Process().cpu_affinity(affinity)
+        pin(affinity)
         entries, opened = [], []
         for one in contenders:
             self._say(opening=one["name"])
@@ -169,7 +172,7 @@ class Worker:
             opened.append(entry.look())
             entries.append(entry)
         self._entries = entries
-        self._rounds = Rounds(entries[A], entries[B], threads)
+        self._rounds = Rounds(entries[A], entries[B], threads, affinity)
         gc.collect()
         gc.freeze()
         gc.disable()
