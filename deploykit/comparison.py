@@ -11,7 +11,7 @@ from pathlib import Path
 from deploykit.artifact import hash_files, hash_items
 from deploykit.comparison_records import LatencyComparison, Side, median_of
 from deploykit.errors import DeploykitError, TargetError, UsageError
-from deploykit.inspection.difference import difference
+from deploykit.inspection import inspect_file
 from deploykit.latency.agent.cores import chosen
 from deploykit.latency.contender import Contender, Opened
 from deploykit.latency.drivers.host import EAGER, unmeasurable
@@ -19,7 +19,7 @@ from deploykit.latency.duel import Duel
 from deploykit.latency.inputs import photos_in
 from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
 from deploykit.latency.machine import device_name, this_machine, warnings_about
-from deploykit.latency.pairs import MARGIN
+from deploykit.latency.pairs import MARGIN, MIN_ROUNDS
 from deploykit.latency.schedule import A, B
 from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.latency.trial import Trial, run_trial
@@ -30,7 +30,6 @@ MAX_SECONDS = 30.0
 PYTORCH = "pytorch:"
 # Where other processes break into more of the runs, a warning says so.
 _PREEMPTED = 0.05
-_FIGURES = ("bytes", "operations", "transposes", "macs")
 
 
 def compare(
@@ -80,14 +79,15 @@ def compare(
                     for (_, subject), given in zip(sides, inputs, strict=True)
                 )
     machine = this_machine()
-    figures, notes = _figures(sides)
+    figures = [_figures(subject) for _, subject in sides]
+    notes = tuple(note for _, found in figures for note in found)
     records = [
         Side(
             name=contender.name,
             runtime=opened.runtime,
             median_s=median_of(trial.rounds, index),
             content_hash=None if subject is None else _hash(subject),
-            figures=figures[index],
+            figures=figures[index][0],
             instructions=counted[index],
         )
         for index, ((contender, subject), opened) in enumerate(zip(sides, duel.opened, strict=True))
@@ -180,17 +180,21 @@ def _require_like_inputs(sides: tuple[Entered, Entered], opened: tuple[Opened, O
         )
 
 
-def _figures(sides: tuple[Entered, Entered]) -> tuple[tuple[dict[str, int | None], ...], tuple[str, ...]]:
-    """Return what can be counted in the two files, and what kept it from being counted."""
-    one, two = (subject for _, subject in sides)
-    if one is None or two is None:
-        return ({}, {}), ()
+def _figures(subject: Subject | None) -> tuple[dict[str, int | None], tuple[str, ...]]:
+    """Return what can be counted in a file, and why where nothing can."""
+    if subject is None:
+        return {}, ()
     try:
-        rows = difference(one.path, two.path).figures
+        found = inspect_file(subject.path)
     except DeploykitError as error:
-        return ({}, {}), (f"the files are not counted: {error.message} {error.found or ''}".strip(),)
-    kept = [row for row in rows if row.name in _FIGURES]
-    return ({row.name: row.first for row in kept}, {row.name: row.second for row in kept}), ()
+        return {}, (f"{subject.name} is not counted: {error.message} {error.found or ''}".strip(),)
+    contents = found.contents
+    return {
+        "bytes": contents.size_bytes,
+        "operations": sum(contents.operations.values()),
+        "transposes": contents.transposes,
+        found.convention.value: found.macs,
+    }, ()
 
 
 def _hash(subject: Subject) -> str:
@@ -202,13 +206,15 @@ def _hash(subject: Subject) -> str:
 def _warnings(
     machine: Machine, conditions: Sequence[Conditions], trial: Trial, threads: int, affinity: Sequence[int]
 ) -> tuple[Warned, ...]:
-    found = warnings_about(machine, conditions, threads, affinity)
-    if trial.preempted <= _PREEMPTED:
-        return found
-    return (
-        *found,
-        Warned(
-            f"other processes broke into {trial.preempted:.0%} of the runs; their time is taken off",
-            "end them, or give the comparison more time with --max-seconds",
-        ),
-    )
+    found = [*warnings_about(machine, conditions, threads, affinity)]
+    if trial.preempted > _PREEMPTED:
+        found.append(
+            Warned(
+                f"other processes broke into {trial.preempted:.0%} of the runs; their time is taken off",
+                "end them, or give the comparison more time with --max-seconds",
+            )
+        )
+    if trial.complete and trial.judgement.effect is None:
+        wanted = math.ceil(2 * trial.seconds * MIN_ROUNDS / max(1, len(trial.rounds)))
+        found.append(Warned("there was too little time for a verdict", f"give it more with --max-seconds {wanted}"))
+    return tuple(found)
