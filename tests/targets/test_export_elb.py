@@ -66,7 +66,10 @@ def exporter(network) -> Callable[..., Exporter]:
     return prepared
 
 
-@pytest.mark.parametrize("target", list(Target))
+# Its convolutions alone are converted to TFLite by make test as well: tests/targets/test_hard_operators.py.
+@pytest.mark.parametrize(
+    "target", [target if target is Target.COREML else pytest.param(target, marks=FULL) for target in Target]
+)
 def test_a_short_elb_is_equivalent_in_fp32(exporter, network, target, tmp_path):
     prepared = exporter("elb-dr4", short=True)
     artifact = prepared.write(target, ExportOptions(), tmp_path)

@@ -92,7 +92,8 @@ def assert_equivalent_and_tight(prepared: Exporter, artifact: Artifact) -> None:
     assert (output.relative_l2 > 1e-4) is (artifact.plan.precision is Precision.FP16)
 
 
-@pytest.mark.parametrize("target", [Target.ONNX, pytest.param(Target.TFLITE, marks=FULL)])
+@FULL
+@pytest.mark.parametrize("target", [Target.ONNX, Target.TFLITE])
 def test_fp32_at_a_small_size(exporter, target, tmp_path):
     prepared = exporter("portraitnet", SMALL)
     artifact = prepared.write(target, ExportOptions(), tmp_path)
