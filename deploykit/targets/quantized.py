@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from deploykit.errors import ArtifactError
 from deploykit.targets.base import Array
 from deploykit.vocab import Precision
+
+# Why an operation, or its weights, stays in floating point: in every format alike.
+KEPT = "kept in float by request"
+KEPT_WEIGHTS = "kept in float by request, its weights too"
+NO_GAIN = "its integers and scales would take no fewer bytes than its weights"
+SHARED = "its weights are also read where they must stay in float"
 
 
 @dataclass(frozen=True)
@@ -107,3 +114,13 @@ class Quantizer(Protocol):
         Raises TargetError where the target's quantizer does not take the file.
         """
         ...
+
+
+def unreadable(path: Path, error: Exception) -> ArtifactError:
+    """Return the error of a float file that its target's library cannot read; it is chained to ``error``."""
+    return ArtifactError(
+        "The file cannot be read.",
+        where=str(path),
+        found=f"{type(error).__name__}: {str(error).strip()[:300]}",
+        expected="the float file that was exported",
+    )

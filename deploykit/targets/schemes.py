@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploykit.errors import TargetError
 from deploykit.targets.table import TARGETS
@@ -123,3 +124,19 @@ def check_scheme(target: Target, precision: Precision, minimum_os: str | None, *
             expected=f"{known.minimum_os} or newer",
             next_step=f"--minimum-os {known.minimum_os}, or another precision",
         )
+
+
+def require_integers(target: Target, precision: Precision, path: Path) -> None:
+    """Raise TargetError where the float file ``path`` of ``target`` cannot be given the integers of ``precision``."""
+    known = scheme(target, precision)
+    able = [one for one in precisions_of(target) if not one.is_float]
+    if precision in able:
+        return
+    nearest = known.nearest if isinstance(known, Impossible) else able[0]
+    raise TargetError(
+        f"Files of {target} are not quantized to {precision}.",
+        where=str(path),
+        found=f"{precision}: {known.reason if isinstance(known, Impossible) else known.meaning}",
+        expected=" or ".join(able),
+        next_step=f"the nearest: --precision {nearest}",
+    )

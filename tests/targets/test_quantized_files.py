@@ -18,7 +18,7 @@ from deploykit.errors import TargetError
 from deploykit.lowering import ExportOptions
 from deploykit.pipeline import prepare_export
 from deploykit.targets.base import Array
-from deploykit.targets.quantized import Activation, QuantizedFile, Range
+from deploykit.targets.quantized import KEPT, Activation, QuantizedFile, Range
 from deploykit.targets.table import part
 from deploykit.targets.traced import Arithmetic
 from deploykit.verify.samples import draw_samples, feed
@@ -148,7 +148,7 @@ def test_one_convolution_is_kept_by_its_name(case, quantized, target):
     first = next(one for one in own.activations if one.takes_weights)
     whole = quantized(target)[1]
     found = quantized(target, kept=[first.name])[1]
-    assert (first.name, "asked for") in [(one.name, one.reason) for one in found.left_in_float]
+    assert (first.name, KEPT) in [(one.name, one.reason) for one in found.left_in_float]
     assert found.weights == whole.weights
     found = quantized(target, kept_weights=[first.name])[1]
     assert found.weights == whole.weights - 1

@@ -24,9 +24,10 @@ from coreai._compiler.ir import (
 )
 
 from deploykit.targets.base import Array
-from deploykit.targets.codes import KEPT, NO_GAIN, SHARED, int8_weights, packed, palette
 from deploykit.targets.coreai.bytecode import named_values
 from deploykit.targets.coreai.program import INTEGER_OPERATIONS
+from deploykit.targets.integers import int8_weights, packed, palette
+from deploykit.targets.quantized import KEPT, NO_GAIN, SHARED
 
 # The stubs of Core AI do not know of it.
 _copy_constant = vars(_bindings)["compiler"].copy_constant_value_to_array
@@ -116,23 +117,23 @@ class Integers:
         kind = RankedTensorType(constant.results[0].type).element_type
         with self._program._module._context, Location.unknown(), InsertionPoint(constant):
             if bits is None:
-                coded = int8_weights(weights, axis)
-                if coded.codes.nbytes + coded.scales.nbytes >= weights.nbytes:
+                made = int8_weights(weights, axis)
+                if made.integers.nbytes + made.scales.nbytes >= weights.nbytes:
                     return False
                 integer = IntegerType.get_signed(8)
-                shape = coded.broadcast_scales().shape
+                shape = made.broadcast_scales().shape
                 whole = coreai.blockwise_shift_scale(
-                    _constant(coded.codes, integer),
-                    _constant(coded.broadcast_scales(), kind),
+                    _constant(made.integers, integer),
+                    _constant(made.broadcast_scales(), kind),
                     _zeros(shape, integer),
                     _zeros(shape, kind),
                 )
             else:
                 told = palette(weights, bits)
-                whole_codes = packed(told.codes, bits)
-                if whole_codes.nbytes + told.table.nbytes >= weights.nbytes:
+                whole_indices = packed(told.indices, bits)
+                if whole_indices.nbytes + told.table.nbytes >= weights.nbytes:
                     return False
-                indices = _constant(whole_codes, IntegerType.get_unsigned(bits), weights.shape)
+                indices = _constant(whole_indices, IntegerType.get_unsigned(bits), weights.shape)
                 table = _constant(told.table.reshape(*(1 for _ in weights.shape), -1, 1), kind)
                 whole = coreai.lut_to_dense(indices, table, coreai.constant(np.array(0, np.int16)))
         constant.results[0].replace_all_uses_with(whole)

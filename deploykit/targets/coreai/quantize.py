@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploykit.errors import TargetError
 from deploykit.targets.base import Array
-from deploykit.targets.codes import KEPT, activation_scales
 from deploykit.targets.coreai.client import Child
 from deploykit.targets.coreai.inspection import stored_weights
 from deploykit.targets.coreai.program import (
@@ -22,12 +20,14 @@ from deploykit.targets.coreai.program import (
     computed,
     program_from_json,
 )
-from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
-from deploykit.vocab import Precision
+from deploykit.targets.integers import int8_activations
+from deploykit.targets.quantized import KEPT, Activation, LeftInFloat, QuantizedFile, Range
+from deploykit.targets.schemes import require_integers
+from deploykit.vocab import Precision, Target
 
 # The float file that integers are put into: what is not quantized runs in half precision on these devices.
 FLOAT_PRECISION = Precision.FP16
-_BITS = {Precision.INT8: None, Precision.INT8_WEIGHTS: None, Precision.PALETTE6: 6, Precision.PALETTE4: 4}
+_PALETTES = {Precision.PALETTE6: 6, Precision.PALETTE4: 4}
 _WEIGHT_DTYPES = ("float", "bfloat", "int8", "uint8", "uint4", "uint6")
 
 
@@ -95,14 +95,7 @@ def quantize(
 
     Raises TargetError where Core AI has no such integers, or an activation has no finite range.
     """
-    if precision not in _BITS:
-        raise TargetError(
-            f"Core AI has no files of the precision {precision} here.",
-            where=str(path),
-            found=str(precision),
-            expected=", ".join(_BITS),
-            next_step=f"choose {Precision.INT8}: its activations have 8 bits",
-        )
+    require_integers(Target.COREAI, precision, path)
     with Child(path) as child:
         program = program_from_json(child.ask("describe")[0])
         inside = {one.name: one.inside.name for one in _floats(program)}
@@ -112,7 +105,7 @@ def quantize(
         done, _ = child.ask(
             "quantize",
             to=str(output.resolve()),
-            bits=_BITS[precision],
+            bits=_PALETTES.get(precision),
             kept=[inside[name] for name in kept if name in inside],
             kept_weights=[inside[name] for name in kept_weights if name in inside],
             scales=scales,
@@ -154,9 +147,9 @@ def _scales(path: Path, program: Program, ranges: Mapping[str, Range], kept: set
         for operand in one.operation.operands[:2]
         if operand in dtypes
     )
-    stored = activation_scales(path, dict(dtypes[value] for value in needed), ranges)
+    stored = int8_activations(path, dict(dtypes[value] for value in needed), ranges)
     found = {value: stored[dtypes[value][0]] for value in needed}
-    return {value: (float(one.scale), one.zero_point) for value, one in found.items()}
+    return {value: (one.scale, one.zero_point) for value, one in found.items()}
 
 
 def _weight_bytes(program: Program) -> int:

@@ -10,8 +10,8 @@ from coremltools.converters.mil.backend.mil import helper
 from coremltools.proto import MIL_pb2
 
 from deploykit.targets.base import Array
-from deploykit.targets.codes import int8_weights, packed, palette
 from deploykit.targets.coreml.program_file import ProgramFile
+from deploykit.targets.integers import int8_weights, packed, palette
 from deploykit.vocab import Precision
 
 # The opset from which on integers of less than 8 bits are a dtype, and scales stand in blocks.
@@ -73,33 +73,33 @@ def compress(program: ProgramFile, operation: Any, weights: Array, axis: int, pr
 
 
 def _int8(program: ProgramFile, weights: Array, axis: int) -> tuple[dict[str, Any], int]:
-    coded = int8_weights(weights, axis)
-    size = coded.codes.nbytes + coded.scales.nbytes
+    made = int8_weights(weights, axis)
+    size = made.integers.nbytes + made.scales.nbytes
     if program.opset >= _BLOCKS:
-        values = {"data": program.value(coded.codes), "scale": program.value(coded.broadcast_scales())}
+        values = {"data": program.value(made.integers), "scale": program.value(made.broadcast_scales())}
         return {"type": "constexpr_blockwise_shift_scale", **values}, size
     zero = np.int8(0)
     return {
         "type": "constexpr_affine_dequantize",
-        "quantized_data": program.value(coded.codes),
+        "quantized_data": program.value(made.integers),
         "zero_point": helper.create_scalar_value(zero),
-        "scale": program.value(coded.scales),
+        "scale": program.value(made.scales),
         "axis": helper.create_scalar_value(np.int32(axis)),
     }, size + zero.nbytes
 
 
 def _palette(program: ProgramFile, weights: Array, bits: int) -> tuple[dict[str, Any], int]:
-    coded = palette(weights, bits)
-    whole = packed(coded.codes, bits)
-    size = whole.nbytes + coded.table.nbytes
+    made = palette(weights, bits)
+    whole = packed(made.indices, bits)
+    size = whole.nbytes + made.table.nbytes
     if program.opset >= _BLOCKS:
-        table = coded.table.reshape(*(1 for _ in weights.shape), -1, 1)
-        values = {"indices": program.value(coded.codes, f"UINT{bits}"), "lut": program.value(table)}
+        table = made.table.reshape(*(1 for _ in weights.shape), -1, 1)
+        values = {"indices": program.value(made.indices, f"UINT{bits}"), "lut": program.value(table)}
         return {"type": "constexpr_lut_to_dense", **values}, size
     return {
         "type": "constexpr_lut_to_dense",
         "indices": program.value(whole),
-        "lut": program.value(coded.table),
+        "lut": program.value(made.table),
         "shape": helper.create_tensor_value(np.array(weights.shape, np.uint32)),
     }, size
 

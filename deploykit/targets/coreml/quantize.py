@@ -12,24 +12,19 @@ from coremltools.proto import MIL_pb2
 
 from deploykit.errors import TargetError
 from deploykit.targets.base import Array
-from deploykit.targets.codes import KEPT, NO_GAIN, SHARED, ActivationScale, activation_scales
 from deploykit.targets.coreml.compression import compress, weight_of
 from deploykit.targets.coreml.interpreter import MilInterpreter
 from deploykit.targets.coreml.program_file import ProgramFile, float_dtype, tensor_shape
-from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
-from deploykit.vocab import Precision
+from deploykit.targets.integers import ActivationIntegers, int8_activations
+from deploykit.targets.quantized import KEPT, NO_GAIN, SHARED, Activation, LeftInFloat, QuantizedFile, Range
+from deploykit.targets.schemes import default_minimum_os, require_integers
+from deploykit.vocab import Precision, Target
 
 # The float file that integers are put into: what is not quantized runs in half precision on these devices.
 FLOAT_PRECISION = Precision.FP16
 # What Core ML multiplies integers in. Other operations would only round once more.
 _INTEGER_OPERATIONS = ("conv", "conv_transpose", "linear", "matmul")
 # The opset of a program's oldest system is called CoreML5 for iOS 15, CoreML6 for iOS 16 and so on.
-_OLDEST_OPSET = {
-    Precision.INT8: 7,
-    Precision.INT8_WEIGHTS: 6,
-    Precision.PALETTE6: 6,
-    Precision.PALETTE4: 6,
-}
 _SYSTEM_OF_OPSET = 10
 _HALF = "_cast_fp16"
 
@@ -124,22 +119,16 @@ def quantize(
 
 
 def _require_system(path: Path, program: ProgramFile, precision: Precision) -> None:
-    oldest = _OLDEST_OPSET.get(precision)
-    if oldest is None:
-        raise TargetError(
-            f"Core ML has no files of the precision {precision}.",
-            where=str(path),
-            found=str(precision),
-            expected=", ".join(_OLDEST_OPSET),
-            next_step=f"choose {Precision.INT8}: its activations have 8 bits",
-        )
-    if program.opset < oldest:
+    require_integers(Target.COREML, precision, path)
+    oldest = str(default_minimum_os(Target.COREML, precision))
+    system = program.opset + _SYSTEM_OF_OPSET
+    if system < int(oldest.removeprefix("iOS")):
         raise TargetError(
             f"The precision {precision} needs a newer system than the file is made for.",
             where=str(path),
-            found=f"iOS{program.opset + _SYSTEM_OF_OPSET}",
-            expected=f"iOS{oldest + _SYSTEM_OF_OPSET} or later",
-            next_step=f"export with --minimum-os iOS{oldest + _SYSTEM_OF_OPSET}",
+            found=f"iOS{system}",
+            expected=f"{oldest} or later",
+            next_step=f"export with --minimum-os {oldest}",
         )
 
 
@@ -184,9 +173,9 @@ def _round_activations(path: Path, program: ProgramFile, ranges: Mapping[str, Ra
         if operation.type in _INTEGER_OPERATIONS and operation.outputs[0].name not in kept
     ]
     needed = dict.fromkeys(name for one in integer for name in _reads(one) if name in dtypes and name not in constants)
-    scales = activation_scales(path, {name: dtypes[name] for name in needed}, ranges)
+    integers = int8_activations(path, {name: dtypes[name] for name in needed}, ranges)
     taken = {entry.name for entry in _entries(program)}
-    pairs = {name: _Pair(name, scales[name], taken) for name in needed}
+    pairs = {name: _Pair(name, integers[name], dtypes[name], taken) for name in needed}
     for operation in integer:
         for argument in operation.inputs.values():
             for one in argument.arguments:
@@ -217,11 +206,11 @@ def _entries(program: ProgramFile) -> Iterator[Any]:
 class _Pair:
     """``quantize`` and ``dequantize`` of one activation, with their constants; ``result`` is what readers read."""
 
-    def __init__(self, name: str, stored: ActivationScale, taken: set[str]) -> None:
-        self._codes = _free(f"{name}_quantized", taken)
+    def __init__(self, name: str, stored: ActivationIntegers, dtype: str, taken: set[str]) -> None:
+        self._integers = _free(f"{name}_quantized", taken)
         self.result = _free(f"{name}_dequantized", taken)
         self._constants = {
-            "scale": (_free(f"{name}_scale", taken), helper.create_scalar_value(stored.scale)),
+            "scale": (_free(f"{name}_scale", taken), helper.create_scalar_value(np.dtype(dtype).type(stored.scale))),
             "zero_point": (
                 _free(f"{name}_zero_point", taken),
                 helper.create_scalar_value(np.int8(stored.zero_point)),
@@ -233,15 +222,15 @@ class _Pair:
     def operations(self, entry: Any) -> list[Any]:
         """Return the constants, the two operations, in order; ``entry`` declares the activation."""
         constants = [_constant(name, value) for name, value in self._constants.values()]
-        coded = MIL_pb2.NamedValueType(name=self._codes, type=entry.type)
-        coded.type.tensorType.dataType = MIL_pb2.INT8
-        whole = MIL_pb2.NamedValueType(name=self.result, type=entry.type)
+        whole = MIL_pb2.NamedValueType(name=self._integers, type=entry.type)
+        whole.type.tensorType.dataType = MIL_pb2.INT8
+        real = MIL_pb2.NamedValueType(name=self.result, type=entry.type)
         named = {argument: name for argument, (name, _) in self._constants.items()}
         back = {argument: name for argument, name in named.items() if argument != "output_dtype"}
         return [
             *constants,
-            _operation("quantize", coded, {"input": self._name, **named}),
-            _operation("dequantize", whole, {"input": self._codes, **back}),
+            _operation("quantize", whole, {"input": self._name, **named}),
+            _operation("dequantize", real, {"input": self._integers, **back}),
         ]
 
 

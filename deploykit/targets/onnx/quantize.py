@@ -16,16 +16,14 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from deploykit.errors import ArtifactError, TargetError
 from deploykit.targets.base import Array, check_inputs
 from deploykit.targets.integers import require_known, require_ranges
 from deploykit.targets.onnx.qdq import QdqWriter
 from deploykit.targets.onnx.runtime import open_artifact
 from deploykit.targets.onnx.weighted import Weighted, weighted
-from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
-from deploykit.vocab import Precision
-
-_PRECISIONS = (Precision.INT8, Precision.INT8_WEIGHTS)
+from deploykit.targets.quantized import KEPT, KEPT_WEIGHTS, Activation, LeftInFloat, QuantizedFile, Range, unreadable
+from deploykit.targets.schemes import require_integers
+from deploykit.vocab import Precision, Target
 
 
 def activations(path: Path, precision: Precision) -> tuple[Activation, ...]:
@@ -33,7 +31,7 @@ def activations(path: Path, precision: Precision) -> tuple[Activation, ...]:
 
     Raises TargetError where ``precision`` is none that an ONNX file is quantized to.
     """
-    _require(path, precision)
+    require_integers(Target.ONNX, precision, path)
     model = _load(path)
     layers = tuple(weighted(model.graph))
     takes = {layer.value for layer in layers}
@@ -92,7 +90,7 @@ def quantize(
     Raises TargetError where ``precision`` is none of ONNX, a range is missing or not finite, a weight is not finite,
     or a name is not in the file.
     """
-    _require(path, precision)
+    require_integers(Target.ONNX, precision, path)
     model = _load(path)
     layers = tuple(weighted(model.graph))
     known = {name for node in model.graph.node for name in node.output}
@@ -133,32 +131,17 @@ def stored_bytes(model: onnx.ModelProto) -> int:
 
 def _reason(layer: Weighted, precision: Precision, kept: Collection[str], kept_weights: Collection[str]) -> str:
     if layer.value in kept_weights:
-        return "asked for, its weights too"
+        return KEPT_WEIGHTS
     if layer.value in kept:
-        return "asked for"
+        return KEPT
     return layer.reason
-
-
-def _require(path: Path, precision: Precision) -> None:
-    if precision not in _PRECISIONS:
-        raise TargetError(
-            f"ONNX files are not quantized to {precision}.",
-            where=str(path),
-            found=str(precision),
-            expected=" or ".join(_PRECISIONS),
-        )
 
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(str(path))
     except Exception as error:  # protobuf and onnx raise classes of their own for a damaged file
-        raise ArtifactError(
-            "The ONNX file cannot be read.",
-            where=str(path),
-            found=f"{type(error).__name__}: {str(error).strip()[:300]}",
-            expected="the float32 file that was exported",
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from deploykit.errors import TargetError
-from deploykit.targets.quantized import LeftInFloat, Range
+from deploykit.targets.quantized import KEPT, LeftInFloat, Range
 from deploykit.targets.tflite.flatbuffer import read_model
 from deploykit.targets.tflite.integer_kernels import KERNELS, SLOW, Kernel
 from deploykit.targets.tflite.wiring import Wiring, read_wiring
@@ -153,7 +153,7 @@ def plan(file: FloatFile, precision: Precision, kept: Collection[str]) -> Intege
         name = file.names[operator.makes[0]]
         kernel = KERNELS.get(operator.kind)
         reason = reason_for_float(file, place, precision, places)
-        reason = "asked for" if any(file.names[index] in kept for index in operator.makes) else reason
+        reason = KEPT if any(file.names[index] in kept for index in operator.makes) else reason
         if reason:
             left.append(LeftInFloat(name, reason))
         elif kernel is not None and (not kernel.moves or available.issuperset(reads)):

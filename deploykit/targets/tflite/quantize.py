@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from deploykit.errors import ArtifactError, TargetError
+from deploykit.errors import TargetError
 from deploykit.targets.base import Array, check_inputs
 from deploykit.targets.integers import ActivationIntegers, require_known, require_ranges
-from deploykit.targets.quantized import Activation, LeftInFloat, QuantizedFile, Range
+from deploykit.targets.quantized import KEPT_WEIGHTS, Activation, LeftInFloat, QuantizedFile, Range, unreadable
+from deploykit.targets.schemes import require_integers
 from deploykit.targets.tflite.flatbuffer import drop_unread, stored_bytes, write_shared
 from deploykit.targets.tflite.integer_plan import (
     FloatFile,
@@ -32,9 +33,7 @@ from deploykit.targets.tflite.integer_plan import (
 from deploykit.targets.tflite.rounding import EIGHT, SIXTEEN, Rounding
 from deploykit.targets.tflite.runtime import open_artifact
 from deploykit.targets.tflite.traced import origins
-from deploykit.vocab import Precision
-
-_PRECISIONS = (Precision.INT8, Precision.W8A16, Precision.INT8_WEIGHTS)
+from deploykit.vocab import Precision, Target
 
 
 def activations(path: Path, precision: Precision) -> tuple[Activation, ...]:
@@ -153,7 +152,7 @@ def quantize(
 
 def _left(chosen: IntegerPlan, kept_weights: Collection[str]) -> Iterator[LeftInFloat]:
     for one in chosen.left:
-        yield LeftInFloat(one.name, "asked for, its weights too") if one.name in kept_weights else one
+        yield LeftInFloat(one.name, KEPT_WEIGHTS) if one.name in kept_weights else one
 
 
 def _returned(file: FloatFile, rounding: Rounding, integer_io: bool) -> dict[int, int]:
@@ -174,19 +173,8 @@ def _returned(file: FloatFile, rounding: Rounding, integer_io: bool) -> dict[int
 
 
 def _read(path: Path, precision: Precision) -> FloatFile:
-    if precision not in _PRECISIONS:
-        raise TargetError(
-            f"TFLite files are not quantized to {precision}.",
-            where=str(path),
-            found=str(precision),
-            expected=" or ".join(_PRECISIONS),
-        )
+    require_integers(Target.TFLITE, precision, path)
     try:
         return read_float(path)
     except (OSError, struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            "The TFLite file cannot be read.",
-            where=str(path),
-            found=f"{type(error).__name__}: {str(error).strip()[:300]}",
-            expected="the float32 file that was exported",
-        ) from error
+        raise unreadable(path, error) from error

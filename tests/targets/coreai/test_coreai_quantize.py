@@ -13,13 +13,12 @@ from coreai_cases import write_asset
 from torch import nn
 
 from deploykit.errors import TargetError
-from deploykit.targets.codes import KEPT, NO_GAIN
 from deploykit.targets.coreai.inspection import read_contents
 from deploykit.targets.coreai.program import METADATA
 from deploykit.targets.coreai.quantize import activations, observe, quantize
 from deploykit.targets.coreai.runtime import open_artifact
 from deploykit.targets.coreai.traced import trace
-from deploykit.targets.quantized import Activation, QuantizedFile, Range
+from deploykit.targets.quantized import KEPT, NO_GAIN, Activation, QuantizedFile, Range
 from deploykit.targets.traced import Arithmetic
 from deploykit.vocab import Precision
 
@@ -200,7 +199,7 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(TargetError, match="w8a16"):
         quantize(asset, output, Precision.W8A16, ranges={})
     read = next(one.reads[0] for one in listed if one.operation == "conv_transpose2d")
-    with pytest.raises(TargetError, match="no range") as missing:
+    with pytest.raises(TargetError, match="have no range") as missing:
         quantize(asset, output, Precision.INT8, ranges={name: one for name, one in ranges.items() if name != read})
     assert missing.value.found == read
     assert not output.exists()

@@ -15,12 +15,11 @@ from interpreter_programs import quiet_conversion
 from torch import nn
 
 from deploykit.errors import ArtifactError, TargetError
-from deploykit.targets.codes import KEPT, NO_GAIN
 from deploykit.targets.coreml.export import content_items
 from deploykit.targets.coreml.inspection import read_contents
 from deploykit.targets.coreml.interpreter import MilInterpreter
 from deploykit.targets.coreml.quantize import activations, observe, quantize
-from deploykit.targets.quantized import QuantizedFile, Range
+from deploykit.targets.quantized import KEPT, NO_GAIN, QuantizedFile, Range
 from deploykit.vocab import Precision
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (16, 16, 3)).astype(np.uint8)
@@ -241,10 +240,10 @@ def test_ranges_that_are_missing_or_have_no_end_are_named(
 ) -> None:
     read = next(one.reads[0] for one in activations(package, Precision.INT8) if one.operation == "conv_transpose")
     fewer = {name: one for name, one in ranges.items() if name != read}
-    with pytest.raises(TargetError, match="no range") as missing:
+    with pytest.raises(TargetError, match="have no range") as missing:
         quantize(package, tmp_path / "out.mlpackage", Precision.INT8, ranges=fewer)
     assert missing.value.found == read
-    with pytest.raises(TargetError, match="no finite range"):
+    with pytest.raises(TargetError, match="a range that is not finite"):
         quantize(package, tmp_path / "out.mlpackage", Precision.INT8, ranges={**ranges, read: Range(0, float("inf"))})
     assert not (tmp_path / "out.mlpackage").exists()
 
