@@ -73,6 +73,7 @@ def row(cell: Cell, network: str, checkpoint: str, own: tuple[Summary, ...], sam
         "defaults": cell.defaults,
         "checkpoint_sha256": checkpoint,
         "samples": samples,
+        "max_drop": None if cell.defaults else MAX_DROP,
         "state": cell.state.value,
         "reason": cell.reason,
         "checkpoint": {one.metric: value(one) for one in own if one.metric in METRICS},
@@ -119,6 +120,7 @@ def real(cases: Path, target: Target) -> dict[str, Any]:
     return {
         "target": target.value,
         "checkpoint_sha256": network.checkpoint_sha256,
+        "max_drop": MAX_DROP,
         "iou": {
             photo.name: round(iou(classes_in(a, kind), classes_in(b, kind)), 4)
             for photo, a, b in zip(photos, found, exact, strict=True)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
+_WIDE = 140
+
 
 def stdout_console() -> Console:
-    """Return the console of results; outside a terminal it is wide enough not to cut a table."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=False)
+    """Return the console of results; outside a terminal as wide as COLUMNS says, else enough not to cut a table."""
+    return Console(file=sys.stdout, width=_width(sys.stdout), highlight=False, soft_wrap=False)
 
 
 def stderr_console() -> Console:
     """Return the console of progress and summaries."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else 140, highlight=False, stderr=True)
+    return Console(file=sys.stderr, width=_width(sys.stderr), highlight=False, stderr=True)
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return the columns of ``stream``; None leaves it to the terminal, and to the variable COLUMNS."""
+    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else _WIDE
 
 
 @contextmanager

@@ -152,6 +152,7 @@ def export(
     from deploykit.lowering import ExportOptions
     from deploykit.network import recipe_for
     from deploykit.recipe import default_recipe, project_recipe
+    from deploykit.targets.schemes import check_schemes
 
     if not dry_run:
         require_writable(output_dir)
@@ -189,6 +190,7 @@ def export(
         if parsed is not None:
             chosen = chosen.with_size(*parsed)
         asked, skipped = _targets(target, named)
+        check_schemes(asked, options.precision)
         network = load(chosen, checkpoint=checkpoint, checkpoint_key=checkpoint_key)
         if dry_run:
             from deploykit.preflight.look import preflight

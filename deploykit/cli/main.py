@@ -31,7 +31,7 @@ from deploykit.version import __version__
 
 app = typer.Typer(
     name="deploykit",
-    help="A trained PyTorch vision checkpoint becomes verified ONNX, Core ML and TFLite files.",
+    help="A trained PyTorch vision checkpoint becomes verified ONNX, Core ML, TFLite and Core AI files.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploykit.vocab import Estimator
+from deploykit.vocab import Estimator, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,14 +49,17 @@ MaxDropOption = Annotated[
         "--max-drop",
         metavar="POINTS",
         help="Points of mIoU against the float masks that integers may cost; layers stay in float until they do not.",
-        show_default="0.75",
+        show_default="0.5",
     ),
 ]
 IntegerIoOption = Annotated[
     bool, typer.Option("--integer-io", help="The file takes and returns the integers themselves; TFLite only.")
 ]
 HeldOutOption = Annotated[
-    int, typer.Option("--held-out", help="Evaluate a file with integers on so many held-out portraits; 0: not at all.")
+    int,
+    typer.Option(
+        "--held-out", min=0, max=128, help="Evaluate a file with integers on so many held-out portraits; 0: not at all."
+    ),
 ]
 
 
@@ -73,6 +76,7 @@ def with_quantization(
     from dataclasses import replace
 
     from deploykit.errors import UsageError
+    from deploykit.lowering import needs_calibration
 
     if max_drop is not None and not 0 <= max_drop <= 100:
         raise UsageError("The limit is out of range.", where="--max-drop", found=str(max_drop), expected="0 to 100")
@@ -88,6 +92,23 @@ def with_quantization(
             where=", ".join(name for name, is_given in given.items() if is_given),
             found=f"--precision {options.precision}",
             expected="a precision with integers, such as --precision int8",
+        )
+    weights_alone = {
+        name
+        for name in ("--estimator", "--equalize", "--integer-io")
+        if given[name] and not options.precision.quantizes_activations
+    }
+    if options.precision is Precision.W8A16 and equalize is Switch.ON:
+        weights_alone.add("--equalize")
+    if not needs_calibration(options) and max_drop is not None:
+        weights_alone.add("--max-drop")
+    if not options.precision.is_float and weights_alone:
+        raise UsageError(
+            "The option has no effect on these integers.",
+            where=", ".join(sorted(weights_alone)),
+            found=f"--precision {options.precision}",
+            expected="--precision int8, whose activations are integers of 8 bits",
+            next_step="leave it out",
         )
     strengths = {None: None, Switch.ON: 1.0, Switch.OFF: 0.0}
     return replace(

@@ -43,14 +43,24 @@ def quantization_report(
     checkpoint_key: CheckpointKeyOption = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--targets", metavar="TARGET", help="Only these; several with commas.", show_default="all"),
+        typer.Option(
+            "--targets", "--target", metavar="TARGET", help="Only these; several with commas.", show_default="all"
+        ),
     ] = None,
     precisions: Annotated[
         list[str] | None,
-        typer.Option("--precisions", metavar="PRECISION", help="Only these; several with commas.", show_default="all"),
+        typer.Option(
+            "--precisions",
+            "--precision",
+            metavar="PRECISION",
+            help="Only these; several with commas.",
+            show_default="all",
+        ),
     ] = None,
     size: SizeOption = None,
-    held_out: Annotated[int, typer.Option("--held-out", help="Judge on so many held-out portraits.")] = 32,
+    held_out: Annotated[
+        int, typer.Option("--held-out", min=1, max=128, help="Judge on so many held-out portraits.")
+    ] = 32,
     calibration: CalibrationOption = None,
     calibration_images: CalibrationImagesOption = 32,
     max_drop: MaxDropOption = None,

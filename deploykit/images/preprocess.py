@@ -50,13 +50,16 @@ def read_image(path: Path) -> Pixels:
     try:
         with _without_warnings():
             image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except cv2.error:
+    except cv2.error as error:
         image = None
+        too_large = "MAX_IMAGE" in str(error)
+    else:
+        too_large = False
     if image is None:
         raise ImageError(
             "The image cannot be decoded.",
             where=str(path),
-            found=_undecodable(encoded.tobytes()),
+            found="more pixels than an image may have here" if too_large else _undecodable(encoded),
             expected="PNG, JPEG, BMP, WebP or TIFF",
         )
     return np.ascontiguousarray(image[:, :, ::-1])
@@ -73,9 +76,17 @@ def _without_warnings() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(before)
 
 
-def _undecodable(content: bytes) -> str:
+def _undecodable(encoded: NDArray[np.uint8]) -> str:
+    content = encoded.tobytes()
     if not content:
         return "an empty file"
+    try:
+        with _without_warnings():
+            as_stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        as_stored = None
+    if as_stored is not None and as_stored.dtype != np.uint8:
+        return f"pixels of type {as_stored.dtype}, not whole numbers from 0 to 255"
     kind = next((name for first, name in _SIGNATURES.items() if content.startswith(first)), None)
     if kind is None:
         return f"{len(content)} bytes of no image format that OpenCV knows"
@@ -94,12 +105,19 @@ def image_paths(place: Path) -> tuple[Path, ...]:
         raise ImageError(
             "The images cannot be read.",
             where=str(place),
-            found="a file of another kind" if place.exists() else "nothing",
+            found="a file of another kind" if place.exists() else "no such file or folder",
             expected=f"an image, or a folder of {endings}",
         )
     paths = tuple(p for p in sorted(place.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
-        raise ImageError("The folder holds no images.", where=str(place), expected=endings)
+        below = next((p for p in sorted(place.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES), None)
+        raise ImageError(
+            "The folder holds no images.",
+            where=str(place),
+            found="none of its own" if below else "no such file",
+            expected=endings,
+            next_step=f"name the folder that holds them, such as {below.parent}" if below else None,
+        )
     return paths
 
 

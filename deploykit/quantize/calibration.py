@@ -28,6 +28,9 @@ DEFAULT_IMAGES = 32
 SAMPLING_SEED = 2028
 # Standard deviation of the pixels, 0 to 255, below which a picture shows nothing.
 FLATTEST = 2.0
+# Where no pixel of any image is brighter, these are classes or were normalised.
+FEW_LEVELS = 8
+SHOWN = 5
 # Mean brightness, 0 to 255, of a set of photos: beyond these it was normalised already, or is no set of photos.
 DARKEST, BRIGHTEST = 16.0, 240.0
 
@@ -107,7 +110,7 @@ def _read(folder: Path, count: int) -> list[tuple[str, Pixels]]:
         raise UsageError(
             "Too few calibration images.",
             where=str(folder),
-            found=f"{len(paths)} images",
+            found=f"{len(paths)} image{'' if len(paths) == 1 else 's'}",
             expected=f"at least {FEWEST}, of the kind that the network will see; 32 or more are better",
             next_step="add photos, or leave --calibration out for synthetic portraits",
         )
@@ -122,26 +125,40 @@ def _read(folder: Path, count: int) -> list[tuple[str, Pixels]]:
         raise ImageError(
             "Calibration images cannot be read.",
             where=str(folder),
-            found="; ".join(faults[:10]) + (f"; and {len(faults) - 10} more" if len(faults) > 10 else ""),
+            found=_some(faults),
             expected="photos",
             next_step="remove them from the folder",
         )
     return found
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first of ``names``, and how many more there are."""
+    return "; ".join(names[:SHOWN]) + (f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
 def _checked(images: Sequence[tuple[str, Pixels]], folder: Path | None) -> tuple[str, ...]:
     """Return what is odd about ``images``; ImageError where ranges would come from nothing, or from no photos."""
     where = None if folder is None else str(folder)
-    flat = [name for name, image in images if float(image.std()) < FLATTEST]
+    mean = float(np.mean([image.mean() for _, image in images]))
+    largest = max(int(image.max()) for _, image in images)
+    if largest <= FEW_LEVELS:
+        raise ImageError(
+            "The calibration images are unlike photos.",
+            where=where,
+            found=f"no pixel above {largest} in all {len(images)} of them",
+            expected="0 to 255: photos as a camera gives them, not normalised ones, nor masks",
+            next_step="give the photos before any preprocessing: the recipe's is applied to them",
+        )
+    flat = [name for name, image in images if float(image.std(axis=(0, 1)).max()) < FLATTEST]
     if flat:
         raise ImageError(
             "Calibration images show nothing.",
             where=where,
-            found=f"{len(flat)} of {len(images)} are of one colour: {', '.join(flat[:10])}",
+            found=f"{len(flat)} of {len(images)} are of one colour: {_some(flat)}",
             expected="photos with something on them",
             next_step="remove them from the folder",
         )
-    mean = float(np.mean([image.mean() for _, image in images]))
     if not DARKEST <= mean <= BRIGHTEST:
         raise ImageError(
             "The calibration images are unlike photos.",
@@ -152,7 +169,15 @@ def _checked(images: Sequence[tuple[str, Pixels]], folder: Path | None) -> tuple
         )
     small = min(max(image.shape[:2]) for _, image in images)
     same = len({hashlib.sha256(image.tobytes()).digest() for _, image in images})
-    notes = [] if same == len(images) else [f"only {same} of {len(images)} calibration images differ"]
+    if same < FEWEST:
+        raise UsageError(
+            "Too few calibration images.",
+            where=where,
+            found=f"{same} different image{'' if same == 1 else 's'} among {len(images)}",
+            expected=f"at least {FEWEST} different ones; 32 or more are better",
+            next_step="add photos, or leave --calibration out for synthetic portraits",
+        )
+    notes = [] if same == len(images) else [f"{len(images) - same} of {len(images)} calibration images are copies"]
     return (*notes, *([f"the smallest calibration image has {small} pixels a side"] if small < SMALLEST else []))
 
 

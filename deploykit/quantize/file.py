@@ -21,9 +21,10 @@ from deploykit.quantize.prepare import Prepared
 from deploykit.quantize.search import keep_few
 from deploykit.quantize.simulation import BEFORE
 from deploykit.recipe import Recipe
-from deploykit.records import ExportPlan, Quantization, Trade
+from deploykit.records import ExportPlan, KeptLayer, Quantization, Trade
 from deploykit.targets.base import Array
 from deploykit.targets.quantized import Activation, QuantizedFile, Quantizer, Range
+from deploykit.targets.schemes import precisions_of
 from deploykit.targets.table import part
 from deploykit.verify.contract import classes_in
 from deploykit.verify.samples import Sample, feed, read_back
@@ -72,8 +73,14 @@ def quantize_file(
     if calibration is None or wanted is None or not plan.precision.quantizes_activations:
         with contained():
             made = quantizer.quantize(path, output, plan.precision, ranges={})
+        trades: tuple[Trade, ...] = ()
+        if calibration is not None and wanted is not None:
+            trades = (_trade(file, output, calibration, 0, made),)
+            if wanted.max_drop is not None and trades[0].drop_points > wanted.max_drop:
+                remove(output)
+                raise _lost_too_much(file, trades)
         _replace(output, path)
-        return _record(file, made, calibration)
+        return replace(_record(file, made, calibration), trades=trades)
     with contained():
         activations = quantizer.activations(path, plan.precision)
     say(f"{plan.target}: calibrating on {len(calibration.ranges)} images")
@@ -92,28 +99,68 @@ def quantize_file(
         remove(output)
         with contained():
             made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names, **integers)
-        found = outputs_of(output, plan, recipe, calibration.judge)
-        size = sum(item.size_bytes for item in hash_files(output))
-        return Trade(count, drop_points(recipe, plan, found, prepared.reference), made_with[count].weight_bytes, size)
+        return _trade(file, output, calibration, count, made_with[count])
 
     kept = keep_few(prepared.ranking, wanted.max_drop, measure)
     chosen = len(kept.layers)
     if not kept.reached and wanted.max_drop is not None:
-        best = min(one.drop_points for one in kept.trades)
         remove(output)
-        raise VerificationError(
-            "The masks do not survive these integers, whichever layers stay in float.",
-            where=f"{recipe.name}, {plan.target} {plan.precision}",
-            found=f"{best:.2f} points of mIoU lost at best",
-            expected=f"at most {wanted.max_drop:g} (--max-drop)",
-            next_step="allow more with --max-drop, or try --precision w8a16 or int8-weights",
-        )
+        raise _lost_too_much(file, kept.trades)
     if list(made_with)[-1] != chosen:
         measure(chosen)
     _replace(output, path)
     asked = {one.name for one in activations if layers.get(one.name) in {two.layer for two in kept.layers}}
     record = _record(file, made_with[chosen], calibration, asked)
-    return Quantization(**{**vars(record), "kept": kept.layers, "trades": kept.trades})
+    notes = (*record.notes, *_mostly_float(kept.layers, record.layers))
+    return replace(record, kept=kept.layers, trades=kept.trades, notes=notes)
+
+
+def _trade(file: FloatFile, output: Path, calibration: CalibrationSet, count: int, made: QuantizedFile) -> Trade:
+    """Return what the file at ``output``, with ``count`` layers in float, loses on the judging images."""
+    found = outputs_of(output, file.plan, file.recipe, calibration.judge)
+    size = sum(item.size_bytes for item in hash_files(output))
+    lost = drop_points(file.recipe, file.plan, found, file.prepared.reference)
+    return Trade(count, lost, made.weight_bytes, size)
+
+
+def _lost_too_much(file: FloatFile, trades: Sequence[Trade]) -> VerificationError:
+    plan, wanted = file.plan, file.plan.quantization
+    assert wanted is not None
+    assert wanted.max_drop is not None
+    best = min(trades, key=lambda one: one.drop_points)
+    count = len(file.prepared.ranking)
+    kept = f", with {best.kept} of {count} layers in float" if count else ""
+    advice = ["leave --integer-io out"] if wanted.integer_io else []
+    forced = [
+        option
+        for option, given in (("--estimator", wanted.estimator is not None), ("--equalize", wanted.equalization == 0))
+        if given and plan.precision.quantizes_activations
+    ]
+    advice += [f"leave {' and '.join(forced)} out"] if forced else []
+    finer = [
+        str(one)
+        for one in (Precision.W8A16, Precision.INT8_WEIGHTS)
+        if one in precisions_of(plan.target) and plan.precision is Precision.INT8
+    ]
+    advice += [f"try --precision {' or '.join(finer)}"] if finer else []
+    advice += ["see that the calibration images are photos of the kind it will meet", "allow more with --max-drop"]
+    return VerificationError(
+        "The masks do not survive these integers, whichever layers stay in float.",
+        where=f"{file.recipe.name}, {plan.target} {plan.precision}",
+        found=f"{best.drop_points:.4f} points of mIoU lost at best{kept}",
+        expected=f"at most {wanted.max_drop:g} (--max-drop)",
+        next_step="; ".join(advice),
+    )
+
+
+def _mostly_float(kept: Sequence[KeptLayer], layers: int) -> tuple[str, ...]:
+    if 2 * len(kept) <= layers:
+        return ()
+    first = ", ".join(one.layer for one in kept[:3])
+    return (
+        f"{len(kept)} of {layers} layers take float activations ({first} and others): it is computed in integers "
+        "only in part, and int8-weights would be as exact and simpler",
+    )
 
 
 def layers_of(activations: Sequence[Activation], prepared: Prepared) -> dict[str, str]:

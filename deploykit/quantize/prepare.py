@@ -81,6 +81,7 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
         quantized = first.read_by_layers()
         seen_channels = first.channels(images).largest
         largest = {name: value for name, value in seen_channels.items() if everything or name in quantized}
+    reference = tuple(_named(exact, graph_inputs(exact, recipe, one)) for one in calibration.judge)
     best: tuple[float, Prepared, dict[str, Seen]] | None = None
     for strength in strengths:
         say(f"simulating integers, channels equalized by {strength:g}")
@@ -90,7 +91,7 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
         simulation = Simulation(finish(graph, plan), everything=everything)
         corrected = len(graph.report(correcting.NAME).fired)
         if not plan.precision.quantizes_activations:
-            return Prepared(graph, None, strength, corrected, (), {})
+            return Prepared(graph, None, strength, corrected, (), {}, reference)
         seen = simulation.seen(images)
         for estimator in estimators:
             snr_db = simulation.snr_db(judging, ranges_of(seen, estimator), expected=expected)
@@ -101,7 +102,6 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
     _, found, seen = best
     say("ranking the layers")
     simulation = Simulation(finish(found.graph, plan), everything=everything)
-    reference = tuple(_named(exact, graph_inputs(exact, recipe, one)) for one in calibration.judge)
     ranking = rank(simulation, judging, seen, found.estimator, expected)
     return replace(found, ranking=ranking, reference=reference)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,24 @@ def default_minimum_os(target: Target, precision: Precision) -> str | None:
     known = scheme(target, precision)
     own = known.minimum_os if isinstance(known, Scheme) else None
     return own or TARGETS[target].default_minimum_os
+
+
+def check_schemes(targets: Sequence[Target], precision: Precision) -> None:
+    """Raise TargetError where files of any of ``targets`` cannot have ``precision``, with the reason of each."""
+    cells = {target: scheme(target, precision) for target in targets}
+    impossible = {target: cell for target, cell in cells.items() if isinstance(cell, Impossible)}
+    if len(targets) == 1:
+        check_scheme(targets[0], precision, None)
+    elif impossible:
+        able = [str(target) for target in Target if precision in precisions_of(target)]
+        nearest = dict.fromkeys(str(cell.nearest) for cell in impossible.values())
+        raise TargetError(
+            f"Not all of these targets have {precision} files.",
+            where="--precision",
+            found="; ".join(f"{target}: {cell.reason}" for target, cell in impossible.items()),
+            expected=f"--target {','.join(able)}",
+            next_step=f"the nearest for the others: --precision {' or '.join(nearest)}",
+        )
 
 
 def check_scheme(target: Target, precision: Precision, minimum_os: str | None, *, integer_io: bool = False) -> None:
