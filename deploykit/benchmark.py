@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from deploykit.graph.graph import sources
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
 from deploykit.latency.inputs import photos_in
 from deploykit.latency.measure import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, PRECISION_TARGET, Protocol, check_plan
-from deploykit.latency.profile import with_modules
+from deploykit.latency.profile import GraphValue, Values, with_modules
 from deploykit.latency.subjects import Subject, exported_subjects, find_subjects
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency
 from deploykit.lowering import lower_exactly
@@ -125,32 +125,32 @@ def bench(
 def _with_modules(result: Benchmark, subjects: Sequence[Subject], network: LoadedNetwork | None, say: Say) -> Benchmark:
     """Return ``result`` with the PyTorch modules of each operation, the longest time first."""
     artifacts = {one.name: one.artifact for one in subjects if one.artifact is not None}
-    known: dict[str, Mapping[str, tuple[str, ...]] | str] = {}
+    known: dict[str, Values | str] = {}
     measured = []
     for latency in result.measured:
         artifact = artifacts.get(latency.artifact)
-        modules: Mapping[str, tuple[str, ...]] | str = {}
+        values: Values | str = {}
         if latency.operations and artifact is not None:
             if latency.artifact not in known:
                 say(f"looking for the modules of {latency.artifact}")
-                known[latency.artifact] = modules_by_value(artifact, network)
-            modules = known[latency.artifact]
-        measured.append(_named(latency, modules))
+                known[latency.artifact] = values_of(artifact, network)
+            values = known[latency.artifact]
+        measured.append(_named(latency, values))
     return replace(result, measured=tuple(measured))
 
 
-def _named(latency: Latency, modules: Mapping[str, tuple[str, ...]] | str) -> Latency:
-    if isinstance(modules, str):
+def _named(latency: Latency, values: Values | str) -> Latency:
+    if isinstance(values, str):
         return replace(
             latency,
             operations=with_modules(latency.operations, {}),
-            notes=(*latency.notes, f"the profile names no modules: {modules}"),
+            notes=(*latency.notes, f"the profile names no modules: {values}"),
         )
-    return replace(latency, operations=with_modules(latency.operations, modules))
+    return replace(latency, operations=with_modules(latency.operations, values))
 
 
-def modules_by_value(artifact: Artifact, network: LoadedNetwork | None = None) -> Mapping[str, tuple[str, ...]] | str:
-    """Return value of the graph that ``artifact`` was written from → its modules, or why they are not known.
+def values_of(artifact: Artifact, network: LoadedNetwork | None = None) -> Values | str:
+    """Return the values of the graph that ``artifact`` was written from, or why they are not known.
 
     The graph is made anew from the network, whose checkpoint has to be that of the artifact.
     """
@@ -169,7 +169,19 @@ def modules_by_value(artifact: Artifact, network: LoadedNetwork | None = None) -
         graph = lower_exactly(training_graph(replace(network, recipe=sized)), sized, artifact.plan)
     except DeploykitError as error:
         return error.message
-    return {node.name: sources(node) for node in graph.module.graph.nodes if node.op == "call_function"}
+    nodes = list(graph.module.graph.nodes)
+    placeholders = [node for node in nodes if node.op == "placeholder"]
+    found = {node.name: GraphValue(node.name, (), ()) for node in placeholders}
+    for node in nodes:
+        if node.op == "call_function":
+            reads = tuple(source.name for source in node.all_input_nodes if source.op != "get_attr")
+            found[node.name] = GraphValue(node.name, sources(node), reads)
+    # In the file inputs and outputs bear the names of the recipe.
+    named = [*zip((spec.name for spec in graph.inputs), placeholders, strict=True)]
+    named += zip(graph.outputs, nodes[-1].args[0], strict=True)
+    for name, node in named:
+        found.setdefault(name, found[node.name])
+    return found
 
 
 def _recipe_at_hand(artifact: Artifact) -> Recipe:

@@ -95,7 +95,7 @@ class Startup:
 class OperationTime:
     """The mean time of one operation of a file in one inference, and the PyTorch modules that it computes.
 
-    ``values`` names the tensors that it makes, where the runtime says so.
+    ``values`` and ``reads`` name the tensors that it makes and, constants left out, takes, where the runtime says so.
     """
 
     name: str
@@ -104,6 +104,7 @@ class OperationTime:
     modules: tuple[str, ...] = ()
     accelerator: str = ""
     values: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

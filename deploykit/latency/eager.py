@@ -121,6 +121,7 @@ class _ModuleTimes:
                 "operation": self._kinds[name],
                 "seconds": seconds / runs,
                 "values": [],
+                "reads": [],
                 "modules": [name or "(network)"],
             }
             for name, seconds in self._own.items()

@@ -143,6 +143,7 @@ class Recording:
                 seconds=float(row["seconds"]),
                 modules=tuple(row["modules"]),
                 values=tuple(row["values"]),
+                reads=tuple(row["reads"]),
             )
             for row in event["rows"]
         )

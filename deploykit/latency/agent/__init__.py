@@ -37,7 +37,8 @@ Events, each with ``"event"``; seconds are on one clock that starts with the age
 - ``warm``: subject, runtime, runs, seconds, stable (the running median was steady at the end).
 - ``samples``: subject, session, block, starts_s, samples_s, steps. One block of consecutive runs.
 - ``stopped``: subject, why (a ``latency_records.Stopped``), interval_s of the median.
-- ``operations``: subject, rows of name, operation, seconds of one inference, values (tensors that it makes), modules.
+- ``operations``: subject, rows of name, operation, seconds of one inference, values and reads (names of the
+  tensors that it makes and takes), modules.
 - ``problem``: subject (or null: the process of several), phase, message. The others go on.
 - ``end``: complete, ended (why, where it is not).
 """

@@ -56,12 +56,17 @@ def _profile_onnx(subject: Subject, runs: int) -> list[dict[str, Any]]:
         for _ in range(_WARM_RUNS + runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-        makes = _values_by_node(optimized)
-    return kernel_rows(events, makes, runs)
+        wiring = _wiring_of(optimized)
+    return kernel_rows(events, wiring, runs)
 
 
-def kernel_rows(events: list[Mapping[str, Any]], makes: Mapping[str, list[str]], runs: int) -> list[dict[str, Any]]:
-    """Return one row for each node in a profile of ONNX Runtime, from its last ``runs`` runs."""
+def kernel_rows(
+    events: list[Mapping[str, Any]], wiring: Mapping[str, tuple[list[str], list[str]]], runs: int
+) -> list[dict[str, Any]]:
+    """Return one row for each node in a profile of ONNX Runtime, from its last ``runs`` runs.
+
+    ``wiring`` is node → tensors that it makes, tensors that it takes.
+    """
     found: dict[str, list[float]] = {}
     kinds: dict[str, str] = {}
     for event in sorted((one for one in events if one.get("cat") == "Node"), key=lambda one: one["ts"]):
@@ -69,23 +74,24 @@ def kernel_rows(events: list[Mapping[str, Any]], makes: Mapping[str, list[str]],
             name = event["name"][: -len(_KERNEL)]
             found.setdefault(name, []).append(event["dur"] / _MICROSECONDS)
             kinds[name] = event["args"]["op_name"]
-    return [
-        {
-            "name": name,
-            "operation": kinds[name],
-            "seconds": sum(times[-runs:]) / len(times[-runs:]),
-            "values": makes.get(name, []),
-            "modules": [],
-        }
-        for name, times in found.items()
-    ]
+    rows = []
+    for name, times in found.items():
+        makes, takes = wiring.get(name, ([], []))
+        seconds = sum(times[-runs:]) / len(times[-runs:])
+        row = {"name": name, "operation": kinds[name], "seconds": seconds, "values": makes, "reads": takes}
+        rows.append({**row, "modules": []})
+    return rows
 
 
-def _values_by_node(path: Path) -> dict[str, list[str]]:
-    """Return node → tensors that it makes in the file that the runtime made of the model; empty without onnx."""
+def _wiring_of(path: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Return node → tensors that it makes and takes in what the runtime made of the model; empty without onnx."""
     try:
         import onnx
     except ImportError:
         return {}
-    model = onnx.load(str(path), load_external_data=False)
-    return {node.name: list(node.output) for node in model.graph.node}
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {item.name for item in graph.initializer}
+    return {
+        node.name: (list(node.output), [name for name in node.input if name and name not in constants])
+        for node in graph.node
+    }
