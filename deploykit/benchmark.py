@@ -11,6 +11,8 @@ from deploykit.artifact import find_artifacts
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.graph.graph import sources
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
+from deploykit.latency.drivers.options import DeviceOptions
+from deploykit.latency.drivers.table import Driver, driver_of, measure_on_device
 from deploykit.latency.inputs import photos_in
 from deploykit.latency.measure import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, PRECISION_TARGET, Protocol, check_plan
 from deploykit.latency.profile import GraphValue, Values, with_modules
@@ -44,6 +46,8 @@ def bench(
     profile: bool = False,
     images: Path | str | None = None,
     end_to_end: bool = False,
+    device: str = "host",
+    device_options: DeviceOptions | None = None,
     report: Say | None = None,
 ) -> Benchmark:
     """Return the latencies of ``artifacts`` (files, packages or folders), interleaved in a process of their own.
@@ -54,6 +58,9 @@ def bench(
     for ``runs``, ``seconds``, ``max_seconds``, ``precision_target``, ``affinity``, ``startup`` and ``profile``.
     ``images`` is a photo or a folder of them to run on, and ``end_to_end`` measures from a photo to the composite.
 
+    ``device`` is this machine or another, as ``deploykit devices`` lists them, with ``device_options``; on another one
+    files alone are measured, and there have to be some.
+
     What is ended early, by Ctrl-C for one, is returned as far as it came: ``complete`` is False.
 
     Raises:
@@ -61,6 +68,7 @@ def bench(
         ArtifactError: a file that is missing, damaged or differs from its manifest.
         ImageError: no photo where ``images`` says.
         TargetError: nothing that can be measured on this machine.
+        DeviceError: the device cannot be reached, or nothing could be measured on it.
     """
     say = report or (lambda message: None)
     for count in (threads,) if isinstance(threads, int) else threads:
@@ -96,6 +104,17 @@ def bench(
         startup=startup,
         profile=profile,
     )
+    if driver_of(device)[0] is not Driver.HOST:
+        if compiled or end_to_end:
+            raise UsageError(
+                "PyTorch and the steps around the inference are measured on this machine only.",
+                found=f"--device {device} with {'--compile' if compiled else '--end-to-end'}",
+                expected="one of them",
+            )
+        counts = (threads,) if isinstance(threads, int) else tuple(threads)
+        options = replace(device_options or DeviceOptions(), threads=counts)
+        result = measure_on_device(device, subjects, protocol, options, recipe=chosen, photos=photos, report=say)
+        return _with_modules(result, subjects, None, say) if profile else result
     with tempfile.TemporaryDirectory(prefix="deploykit-bench-") as folder:
         skipped: tuple[SkippedLatency, ...] = ()
         network = None

@@ -66,12 +66,45 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Show the time of each operation, with the PyTorch modules it computes.")
     ] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", help="host, ssh://user@host[:port], adb[:serial] or ios[:name]; see deploykit devices."
+        ),
+    ] = "host",
+    accelerator: Annotated[
+        list[str] | None,
+        typer.Option("--accelerator", help="Of a device, such as cpu, gpu or all; several times for several."),
+    ] = None,
+    benchmark_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--benchmark-model",
+            help="LiteRT's benchmark_model, built for the Android device; DEPLOYKIT_BENCHMARK_MODEL if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    remote_python: Annotated[
+        str, typer.Option("--remote-python", help="The Python of a machine that is reached by ssh.")
+    ] = "python3",
+    bootstrap: Annotated[
+        bool,
+        typer.Option(
+            "--bootstrap", help="Where that Python lacks the runtime: install it into a temporary environment."
+        ),
+    ] = False,
+    development_team: Annotated[
+        str | None,
+        typer.Option(
+            "--development-team", help="The Apple team that signs the app for an iPhone or iPad.", show_default=False
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write the record beside each measured artifact and into its manifest.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record with all samples.")] = False,
 ) -> None:
-    """Measure the latency of exported files on this machine, interleaved.
+    """Measure the latency of exported files on this machine, or on another device, interleaved.
 
     Without ARTIFACT those in the output folder are taken; where there are none, the default recipe is exported into
     a temporary folder and measured beside PyTorch eager.
@@ -81,6 +114,7 @@ def bench(
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.errors import EXIT_FAILED
     from deploykit.latency.argument_texts import parse_cores, parse_share, parse_threads
+    from deploykit.latency.drivers.options import DeviceOptions, benchmark_model_path
     from deploykit.latency.recording import INTERRUPTED
     from deploykit.records import versioned
 
@@ -101,6 +135,14 @@ def bench(
             profile=profile,
             images=images,
             end_to_end=end_to_end,
+            device=device,
+            device_options=DeviceOptions(
+                accelerators=tuple(accelerator or ()),
+                benchmark_model=benchmark_model_path(benchmark_model),
+                bootstrap=bootstrap,
+                remote_python=remote_python,
+                development_team=development_team,
+            ),
             report=say,
         )
     console = stderr_console()

@@ -14,6 +14,7 @@ import typer
 from deploykit.cli.bench import bench
 from deploykit.cli.compare import compare
 from deploykit.cli.demo import demo
+from deploykit.cli.devices import devices
 from deploykit.cli.doctor import doctor
 from deploykit.cli.evaluate import evaluate
 from deploykit.cli.export import export
@@ -46,6 +47,7 @@ app.command()(run)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(compare)
+app.command()(devices)
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
 app.command()(results)

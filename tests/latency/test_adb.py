@@ -52,7 +52,8 @@ def test_sessions_are_summaries_with_thermal_state_and_battery_before_and_after(
     assert (latency.driver, latency.accelerator, latency.threads) == ("adb", "cpu", 1)
     assert latency.samples_s == pytest.approx([0.0557442] * 3)
     assert [one.runs for one in latency.summaries] == [50] * 3
-    assert "means of sessions" in latency.runtime
+    assert latency.runtime == "LiteRT benchmark_model (cpu)"
+    assert "each sample is the mean of one session" in latency.notes[0]
     assert latency.stopped is Stopped.RUNS
     assert latency.startup is not None
     assert latency.startup.warm_load_s == pytest.approx(0.049438)
@@ -72,7 +73,7 @@ def test_cpu_and_gpu_with_threads_are_jobs_of_one_run_in_shuffled_order(
 ) -> None:
     result = measure(phone, tmp_path, subject, accelerators=("cpu", "gpu"), threads=(1, 4))
     assert [(one.accelerator, one.threads) for one in result.measured] == [("cpu", 1), ("cpu", 4), ("gpu", 1)]
-    assert result.measured[2].runtime == "LiteRT benchmark_model, OpenCL, means of sessions"
+    assert result.measured[2].runtime == "LiteRT benchmark_model (gpu, OpenCL)"
     order = ["gpu" if "use_gpu" in call else "cpu" for call in phone.tool_calls()]
     assert len(order) == 9
     assert order[:3] != order[3:6] or order[3:6] != order[6:9]

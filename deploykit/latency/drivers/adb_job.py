@@ -34,18 +34,19 @@ class AdbJob(Job):
     def latency(self, device: str, driver: str) -> Latency:
         """Return the record; there is at least one session. Its interval is that of the median over sessions."""
         artifact, first = self.subject.artifact, self.runs[0]
-        center = "means" if self.sessions[0].median_s is None else "medians"
+        center = "mean" if self.sessions[0].median_s is None else "median"
         backend = next((f", {run.backend}" for run in self.runs if run.backend), "")
+        accelerator = "gpu and cpu" if self.shared else self.accelerator
         return Latency(
             artifact=self.name,
             device=device,
             driver=driver,
-            accelerator="gpu and cpu" if self.shared else self.accelerator,
+            accelerator=accelerator,
             threads=self.threads,
             warmup_runs=first.warmup_runs,
             samples_s=tuple(self.centers_s),
             size_bytes=self.subject.size_bytes,
-            runtime=f"LiteRT benchmark_model{backend}, {center} of sessions",
+            runtime=f"LiteRT benchmark_model ({accelerator}{backend})",
             target=self.subject.target,
             precision=artifact.plan.precision if artifact else None,
             content_hash=artifact.content_hash if artifact else None,
@@ -60,5 +61,6 @@ class AdbJob(Job):
             ),
             operations=self.profile.operations if self.profile else (),
             network=artifact.recipe if artifact else None,
+            notes=(f"each sample is the {center} of one session: benchmark_model prints no single runs",),
             summaries=tuple(self.sessions),
         )

@@ -50,6 +50,7 @@ COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu
 UNITS = {"MLCPUComputeDevice": "cpu", "MLGPUComputeDevice": "gpu", "MLNeuralEngineComputeDevice": "neural engine"}
 LOADS = 2
 UNINSTALL_S = 60.0
+ESTIMATED = "the times of operations are shares of a prediction that Core ML's compute plan estimates, not measured"
 IDLE = Warned(
     "Every prediction travels to the device as files, so that it is idle between two of them.",
     "take the figures as those of single predictions; an app that predicts without pause sees others",
@@ -323,7 +324,7 @@ class _Session:
             warmup_runs=1 + len(job.blocks),
             samples_s=tuple(run for block in job.blocks for run in block),
             size_bytes=job.subject.size_bytes,
-            runtime=f"Core ML, coremltools {tools().coremltools.__version__}, threads chosen by Core ML",
+            runtime=f"Core ML ({job.accelerator}), threads chosen by Core ML",
             target=job.subject.target,
             precision=artifact.plan.precision if artifact else None,
             content_hash=artifact.content_hash if artifact else None,
@@ -337,6 +338,7 @@ class _Session:
             ),
             operations=job.operations,
             network=artifact.recipe if artifact else None,
+            notes=(ESTIMATED,) if job.operations else (),
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,17 +15,19 @@ from deploykit.latency.drivers.options import DeviceOptions
 from deploykit.latency.drivers.remote import Remote
 from deploykit.latency.drivers.remote_python import RemotePython, bootstrap, find_python
 from deploykit.latency.drivers.ssh_address import parse_address
+from deploykit.latency.machine import device_name, warnings_about
 from deploykit.latency.measure import Protocol
 from deploykit.latency.recording import Recording
 from deploykit.latency.subjects import Subject
 from deploykit.latency.worker import PROGRAM, PlannedSubject, agent_program, make_plan, run_agent
-from deploykit.latency_records import Benchmark, Latency, Machine, SkippedLatency, Warned
+from deploykit.latency_records import Benchmark, Latency, SkippedLatency, Warned
+from deploykit.targets.table import part
+from deploykit.vocab import Target
 
 DRIVER = "ssh"
 # A session of the agent is never silent for so long; the connection itself is watched by ssh.
 PATIENCE_S = 900.0
 LOST = "the connection to the machine was lost"
-_SILENT = Recording().ended
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ def measure_over_ssh(
     feeds: Feeds,
     report: Callable[[str], None] | None = None,
 ) -> Benchmark:
-    """Return what the machine at ``address`` (``ssh://user@host[:port]``) measured, all interleaved in one process.
+    """Return what the machine at ``address`` (``ssh://user@host[:port]``) measured.
 
+    As on this machine, each number of threads is measured in a process of its own, in which all subjects take turns.
     Where the connection ends, the agent says nothing for too long or Ctrl-C comes, what was measured so far is kept
     with ``complete`` False. The folder there is removed in every case, or the result says that it remains.
 
@@ -60,49 +64,54 @@ def measure_over_ssh(
     try:
         remote.make_folder()
         python = find_python(remote, options.remote_python)
-        reasons = _reasons(subjects, python)
+        reasons = _reasons(subjects, python, feeds)
         wanted = [one for one in subjects if not reasons[one.name]]
         if options.bootstrap and any("not installed" in reason for reason in reasons.values()):
             say("making a temporary environment there")
             able = [one for one in subjects if not reasons[one.name] or "not installed" in reasons[one.name]]
             python = bootstrap(remote, python, [one.target for one in able])
-            reasons = _reasons(subjects, python)
+            reasons = _reasons(subjects, python, feeds)
             wanted = [one for one in subjects if not reasons[one.name]]
         if not wanted:
             raise _nothing(remote, reasons)
         planned = _plan(wanted, options, feeds, remote.folder)
         say(f"copying {len(wanted)} file{'' if len(wanted) == 1 else 's'} and the agent")
         remote.put(_files(wanted, feeds))
-        heard = _run(remote, python, make_plan([one.plan for one in planned], protocol), say)
+        heard = list(_runs(remote, python, planned, protocol=protocol, counts=options.threads, say=say))
     finally:
         left = remote.clean()
         if left:
             say(left)
             warnings.append(Warned("Something of the measurement is left on the machine.", left))
     measured, problems = _results(heard, planned)
-    if not measured and not heard.complete:
+    last = heard[-1][1]
+    if not measured and not last.complete:
         raise DeviceError(
             "Nothing was measured on the machine.",
             where=str(remote.address),
-            found=heard.ended,
+            found=last.ended,
             expected="an agent that runs to its end",
             next_step="try again; --verbose shows where it stopped",
         )
-    skipped = [SkippedLatency(name, reason) for name, reason in reasons.items() if reason]
+    machine = next((one.machine for _, one in heard if one.machine is not None), None)
+    conditions = tuple(one for _, recording in heard for one in recording.conditions)
+    found = warnings_about(machine, conditions, max(options.threads), last.affinity)
     return Benchmark(
         measured=measured,
-        skipped=(*skipped, *problems),
-        machine=heard.machine,
-        conditions=tuple(heard.conditions),
-        warnings=tuple(warnings),
+        skipped=(*(SkippedLatency(name, reason) for name, reason in reasons.items() if reason), *problems),
+        machine=machine,
+        conditions=conditions,
+        warnings=(*found, *warnings),
         started=when,
-        complete=heard.complete,
-        ended=heard.ended,
+        complete=last.complete,
+        ended=last.ended,
     )
 
 
-def _reasons(subjects: Sequence[Subject], python: RemotePython) -> dict[str, str]:
-    return {subject.name: python.lacks(subject.target) for subject in subjects}
+def _reasons(subjects: Sequence[Subject], python: RemotePython, feeds: Feeds) -> dict[str, str]:
+    """Return name → why it cannot be measured there, or an empty text."""
+    blind = "its inputs cannot be made, because the packages of its target are missing on this machine"
+    return {one.name: python.lacks(one.target) or ("" if feeds.get(one.name) else blind) for one in subjects}
 
 
 def _nothing(remote: Remote, reasons: Mapping[str, str]) -> DeviceError:
@@ -119,22 +128,18 @@ def _nothing(remote: Remote, reasons: Mapping[str, str]) -> DeviceError:
 
 def _plan(subjects: Sequence[Subject], options: DeviceOptions, feeds: Feeds, folder: str) -> list[_Planned]:
     planned = []
+    accelerators = options.accelerators or ("cpu",)
     for index, subject in enumerate(subjects):
         inputs = tuple(
             {name: f"{folder}/{_input_name(index, turn, place)}" for place, name in enumerate(feed)}
             for turn, feed in enumerate(feeds[subject.name])
         )
-        for accelerator in options.accelerators or ("cpu",):
-            for threads in options.threads:
-                alone = len(options.threads) == 1 and len(options.accelerators) < 2
-                name = (
-                    subject.name
-                    if alone
-                    else f"{subject.name} ({accelerator}, {threads} thread{'' if threads == 1 else 's'})"
-                )
-                path = f"{folder}/{_file_name(index, subject)}"
-                plan = PlannedSubject(name, path, str(subject.target), threads, accelerator, inputs)
-                planned.append(_Planned(subject, plan))
+        extra = part(Target.ONNX, "runtime").integer_options(subject.path) if subject.target is Target.ONNX else {}
+        for accelerator in accelerators:
+            name = subject.name if len(accelerators) == 1 else f"{subject.name} ({accelerator})"
+            path = f"{folder}/{_file_name(index, subject)}"
+            plan = PlannedSubject(name, path, str(subject.target), 1, accelerator, inputs, options=extra)
+            planned.append(_Planned(subject, plan))
     return planned
 
 
@@ -157,49 +162,67 @@ def _input_name(index: int, turn: int, place: int) -> str:
     return f"model{index}-feed{turn}-input{place}.npy"
 
 
-def _run(remote: Remote, python: RemotePython, plan: Mapping[str, object], say: Callable[[str], None]) -> Recording:
-    # The shell outlives the agent and removes the folder: also where this connection, and we with it, are gone. An
-    # agent that nobody hears ends at its next word. Its number stands in the folder while it runs.
-    script = (
+def _runs(
+    remote: Remote,
+    python: RemotePython,
+    planned: Sequence[_Planned],
+    *,
+    protocol: Protocol,
+    counts: Sequence[int],
+    say: Callable[[str], None],
+) -> Iterator[tuple[int, Recording]]:
+    """Yield what the agent said for each of ``counts`` threads; nothing more after it ended early."""
+    begun = time.perf_counter()
+    for count in counts:
+        heard = Recording(offset_s=time.perf_counter() - begun)
+        silent = heard.ended
+        plan = make_plan([replace(one.plan, threads=count) for one in planned], protocol)
+        command = remote.command(_script(remote, python, last=count == counts[-1]))
+        run_agent(command, plan, report=say, patience_s=PATIENCE_S, recording=heard)
+        if not heard.complete and heard.ended == silent:
+            heard.end_early(LOST)
+        yield count, heard
+        if not heard.complete:
+            return
+
+
+def _script(remote: Remote, python: RemotePython, *, last: bool) -> str:
+    """Return what runs the agent there.
+
+    The shell outlives the agent and removes the folder, unless another run follows: also where this connection, and we
+    with it, are gone. An agent that nobody hears ends at its next word. Its number stands in the folder while it runs.
+    """
+    remove = "true" if last else "test $r -ne 0"
+    return (
         f"cd {remote.quoted} || exit 1; trap '' HUP; export TMPDIR={remote.quoted}; exec 3<&0\n"
         f"{shlex.quote(python.program)} {PROGRAM} <&3 & echo $! > pid; exec 3<&-\n"
-        f"wait $!; r=$?; cd /; rm -rf {remote.quoted}; exit $r"
+        f"wait $!; r=$?; rm -f pid; cd /; if {remove}; then rm -rf {remote.quoted}; fi; exit $r"
     )
-    heard = run_agent(remote.command(script), plan, report=say, patience_s=PATIENCE_S)
-    if not heard.complete and heard.ended == _SILENT:
-        heard.end_early(LOST)
-    return heard
 
 
-def _results(heard: Recording, planned: Sequence[_Planned]) -> tuple[tuple[Latency, ...], tuple[SkippedLatency, ...]]:
-    measured, problems = [], []
-    device = _device(heard.machine)
+def _results(
+    heard: Sequence[tuple[int, Recording]], planned: Sequence[_Planned]
+) -> tuple[tuple[Latency, ...], tuple[SkippedLatency, ...]]:
+    measured, left_out = [], []
+    device = device_name(next((one.machine for _, one in heard if one.machine is not None), None))
     for one in planned:
         artifact = one.subject.artifact
-        latency = heard.latency(
-            one.plan.name,
-            device=device,
-            driver=DRIVER,
-            accelerator=one.plan.accelerator,
-            threads=one.plan.threads,
-            size_bytes=one.subject.size_bytes,
-            target=one.subject.target,
-            precision=artifact.plan.precision if artifact else None,
-            content_hash=artifact.content_hash if artifact else None,
-            network=artifact.recipe if artifact else None,
-        )
-        said = [*heard.of(one.plan.name).problems.values(), *heard.common_problems]
-        if latency is not None:
-            measured.append(replace(latency, artifact=one.subject.name))
-        elif said or heard.complete:
-            problems.append(SkippedLatency(one.plan.name, said[0] if said else "no run of it was measured"))
-        else:
-            problems.append(SkippedLatency(one.plan.name, f"not measured: {heard.ended}"))
-    return tuple(measured), tuple(problems)
-
-
-def _device(machine: Machine | None) -> str:
-    if machine is None:
-        return "another machine"
-    plural = "" if machine.cores == 1 else "s"
-    return f"{machine.processor}, {machine.cores} core{plural}, {machine.system} {machine.architecture}"
+        for count, recording in heard:
+            latency = recording.latency(
+                one.plan.name,
+                device=device,
+                driver=DRIVER,
+                accelerator=one.plan.accelerator,
+                threads=count,
+                size_bytes=one.subject.size_bytes,
+                target=one.subject.target,
+                precision=artifact.plan.precision if artifact else None,
+                content_hash=artifact.content_hash if artifact else None,
+                network=artifact.recipe if artifact else None,
+            )
+            if latency is not None:
+                measured.append(replace(latency, artifact=one.subject.name))
+            else:
+                said = [*recording.of(one.plan.name).problems.values(), *recording.common_problems]
+                left_out.append(SkippedLatency(one.plan.name, said[0] if said else f"not measured: {recording.ended}"))
+    return tuple(measured), tuple(left_out)
