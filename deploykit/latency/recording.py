@@ -23,6 +23,8 @@ class Heard:
     warmup_runs: int = 0
     warm: bool = False
     blocks: list[list[float]] = field(default_factory=list)
+    runs: int = 0
+    seconds: float = 0.0
     starts_s: list[float] = field(default_factory=list)
     sessions: list[int] = field(default_factory=list)
     steps: list[tuple[int, dict[str, float]]] = field(default_factory=list)
@@ -79,6 +81,15 @@ class Recording:
             return ""
         return str(event["event"])
 
+    def share_done(self, min_runs: int, min_seconds: float) -> float:
+        """Return how much of the least is done, from 0 to 1, of the subject that has come least far."""
+        measured = [one for one in self.subjects.values() if one.blocks and "steady" not in one.problems]
+        shares = [
+            min(one.runs / max(min_runs, 1), one.seconds / min_seconds if min_seconds > 0 else 1.0, 1.0)
+            for one in measured
+        ]
+        return min(shares, default=0.0)
+
     def end_early(self, why: str) -> None:
         """Say that the agent will not go on, and why."""
         self.complete, self.ended = False, why
@@ -124,9 +135,10 @@ class Recording:
         heard.starts_s.extend(float(one) + self._offset_s for one in event["starts_s"])
         heard.sessions.extend([int(event["session"])] * len(samples))
         heard.blocks.append(samples)
+        heard.runs += len(samples)
+        heard.seconds += sum(samples)
         if event["steps"]:
             heard.steps.append((len(samples), {key: float(value) for key, value in event["steps"].items()}))
-        self.doing = "measuring"
 
     def _hear_stopped(self, event: dict[str, Any]) -> None:
         heard = self.of(event["subject"])

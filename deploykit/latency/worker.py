@@ -107,7 +107,7 @@ def run_agent(
         reader.start()
         try:
             _hand_over(process.stdin, plan)
-            _listen(lines, heard, say, patience_s)
+            _listen(lines, heard, plan["limits"], say, patience_s)
             process.wait(_END_S)
         except subprocess.TimeoutExpired:
             heard.end_early("the measuring agent said all but did not end")
@@ -140,7 +140,13 @@ def _hand_over(stream: IO[bytes], plan: Mapping[str, Any]) -> None:
         return
 
 
-def _listen(lines: queue.Queue[str | None], heard: Recording, say: Callable[[str], None], patience_s: float) -> None:
+def _listen(
+    lines: queue.Queue[str | None],
+    heard: Recording,
+    limits: Mapping[str, Any],
+    say: Callable[[str], None],
+    patience_s: float,
+) -> None:
     said = ""
     while True:
         try:
@@ -149,9 +155,15 @@ def _listen(lines: queue.Queue[str | None], heard: Recording, say: Callable[[str
             raise TimeoutError from None
         if line is None:
             return
-        heard.hear(line)
-        if heard.doing and heard.doing != said:
-            said = heard.doing
+        event = heard.hear(line)
+        doing = heard.doing if event == "opening" else said
+        if event == "samples":
+            quarters = int(4 * heard.share_done(limits["min_runs"], limits["min_seconds"]))
+            doing = f"measuring, {25 * quarters} % of the least done"
+            if quarters == 4 and limits["precision_target"] is not None:
+                doing = "measuring until the medians are known"
+        if doing != said:
+            said = doing
             say(said)
 
 

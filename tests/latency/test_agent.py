@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 from agent_cases import QUICK, agent_command, onnx_subject, waiting_subject, with_these_openers
 
+import deploykit
 from deploykit.latency.recording import INTERRUPTED, Recording
 from deploykit.latency.worker import agent_program, make_plan, run_agent
 from deploykit.latency_records import Stopped
 
+AGENT = Path(deploykit.__file__).parent / "latency" / "agent"
 ABOUT = {"device": "a machine", "driver": "host"}
 
 
@@ -37,14 +40,18 @@ def test_the_agent_is_one_file_that_needs_nothing_of_deploykit(tmp_path: Path) -
     assert set(named[9:-4]) == {"samples"}
     assert events[-1] == {"event": "end", "complete": True, "ended": ""}
     assert agent_program() == agent_program()
-    assert "import deploykit" not in "".join(
-        path.read_text("utf-8") for path in (Path(__file__).parents[2] / "deploykit/latency/agent").glob("*.py")
-    )
+    for path in AGENT.glob("*.py"):
+        ast.parse(path.read_text("utf-8"), feature_version=(3, 9))
+    assert "import deploykit" not in "".join(path.read_text("utf-8") for path in AGENT.glob("*.py"))
 
 
 def test_a_file_is_started_in_a_process_of_its_own_and_measured(tmp_path: Path) -> None:
     plan = make_plan([onnx_subject(tmp_path)], replace(QUICK, startup=True, profile=True))
-    heard = run_agent(agent_command(tmp_path), plan)
+    said: list[str] = []
+    heard = run_agent(agent_command(tmp_path), plan, report=said.append)
+    assert said[:2] == ["starting m.onnx", "warming up m.onnx"]
+    assert said[2].startswith("measuring, ")
+    assert said[-2:] == ["measuring, 100 % of the least done", "profiling m.onnx"]
     assert (heard.complete, heard.ended, heard.common_problems) == (True, "", [])
     found = heard.latency("m.onnx", **ABOUT)
     assert found is not None
