@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,11 @@ def test_each_number_of_threads_is_measured_in_a_process_of_its_own_on_one_clock
     assert len(two.affinity) == min(2, len(usable()))
     assert two.starts_s[0] > one.starts_s[-1]
     assert two.starts_s[-1] < result.conditions[-1].time_s
+    for warned in result.warnings:
+        # Steal is counted on the cores that are pinned to, which are others for another number of threads.
+        share = re.search(r"took (\d+)% of the time", warned.problem)
+        assert share is None or int(share[1]) <= 100
+    assert len({warned.remedy for warned in result.warnings}) == len(result.warnings)
     for found in result.measured:
         assert found.startup is not None
         assert found.startup.process_s is not None

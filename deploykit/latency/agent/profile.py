@@ -38,7 +38,7 @@ def profile(subject: Subject, runs: int) -> list[dict[str, Any]]:
 
 _REASONS = {
     "coreml": "coremltools tells the estimated cost of an operation, not its time",
-    "tflite": "LiteRT's Python interpreter has no profiler; its benchmark_model has one",
+    "tflite": "LiteRT's Python interface has no profiler; the one of its benchmark_model names kernels, not tensors",
 }
 
 

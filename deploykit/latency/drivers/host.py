@@ -27,7 +27,7 @@ from deploykit.latency.measure import Protocol, check_plan
 from deploykit.latency.recording import INTERRUPTED, Recording
 from deploykit.latency.subjects import Subject
 from deploykit.latency.worker import PROGRAM, PlannedSubject, agent_program, make_plan, run_agent
-from deploykit.latency_records import Benchmark, Latency, SkippedLatency
+from deploykit.latency_records import Benchmark, Latency, SkippedLatency, Warned
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, recipe_from_table
 from deploykit.records import TensorRecord
@@ -286,11 +286,20 @@ def _benchmark(
         skipped=tuple(left_out),
         machine=machine,
         conditions=conditions,
-        warnings=warnings_about(machine, conditions, max(count for count, _ in recordings), last.affinity),
+        warnings=_warnings(recordings),
         started=started,
         complete=last.complete,
         ended=last.ended,
     )
+
+
+def _warnings(recordings: Sequence[tuple[int, Recording]]) -> tuple[Warned, ...]:
+    """Return what is to be said, once for each remedy. Counters are those of the cores that one recording watched."""
+    found = {}
+    for count, recording in recordings:
+        for one in warnings_about(recording.machine, recording.conditions, count, recording.affinity):
+            found[one.remedy] = one
+    return tuple(found.values())
 
 
 def _why_not(recording: Recording, name: str) -> str:
