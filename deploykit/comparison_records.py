@@ -53,8 +53,8 @@ class Judgement:
 
     ``noise_floor``: how far from 1 the control's interval reaches, as a part of 1 (0.01: one per cent). ``threshold``:
     what the whole interval has to be beyond, the greater of margin and noise floor. ``smallest_effect``: the smallest
-    difference that would have been found with this noise four times out of five. ``level`` is the confidence of both
-    intervals. None where there were too few rounds to say anything.
+    difference that would have been found with this noise four times out of five. ``level`` is the confidence of the
+    interval of ``effect``, that of ``control`` has 95 %. None where there were too few rounds to say anything.
     """
 
     verdict: Verdict

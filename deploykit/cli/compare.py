@@ -167,8 +167,9 @@ def _sentences(found: LatencyComparison) -> list[str]:
     lines = [f"Verdict: {words[judged.verdict]} ({judged.reason})."]
     if judged.noise_floor is not None and judged.smallest_effect is not None and judged.level is not None:
         lines.append(
-            f"Noise floor, from A against itself in this run: {judged.noise_floor:.1%}. Smallest difference that would "
-            f"have shown here four times out of five: {judged.smallest_effect:.1%}. Intervals: {judged.level:.2%}."
+            f"Noise floor, from A against itself in this run: {judged.noise_floor:.1%}. "
+            f"Smallest difference that would have shown here four times out of five: {judged.smallest_effect:.1%}. "
+            f"Confidence of the interval of B / A: {judged.level:.2%}."
         )
     if not found.complete:
         lines.append("Interrupted: this is what there was until then.")

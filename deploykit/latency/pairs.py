@@ -12,9 +12,9 @@ blocks, which run in opposite orders, and the figure is the trimmed mean of the 
 the hierarchical bootstrap, which draws rounds and then blocks of each; the interval is that of Tukey and McLaughlin
 (1963) for a trimmed mean, Student's t with the degrees of freedom of what is left after trimming.
 
-A verdict needs the whole interval beyond the margin and beyond the control's interval. Looking early and often would
-find differences in noise, so that the error allowed is spent over the looks as the cube of the time that has passed
-(Kim and DeMets 1987), almost all of it at the last one.
+A verdict needs the whole interval beyond the margin and beyond the control's 95 % interval. Looking early and often
+would find differences in noise, so that the error allowed is spent over the looks as the cube of the time that has
+passed (Kim and DeMets 1987), almost all of it at the last one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ MARGIN = 0.02
 # Both tails, over all looks.
 ERROR = 0.01
 LOOKS = (0.125, 0.25, 0.5, 1.0)
+# The control raises the threshold and never gives a verdict: at the level of the verdict it would only cost power.
+FLOOR_LEVEL = 0.95
 RESAMPLES = 1000
-TRIMMED = 0.2
+TRIMMED = 0.1
 # With fewer sessions their spread is not known.
 MIN_ROUNDS = 6
 # Of what other processes take of a run, less than this part of it is not worth a word.
@@ -107,7 +109,7 @@ def judge(samples: Values, *, margin: float = MARGIN, look: int = len(LOOKS) - 1
         return Judgement(Verdict.INCONCLUSIVE, reason, margin, rounds)
     level = level_of_look(look)
     middle, error, half = estimate(effect_of(samples), level, seed)
-    control, _, control_half = estimate(control_of(samples), level, seed)
+    control, _, control_half = estimate(control_of(samples), FLOOR_LEVEL, seed)
     limit, floor = math.log1p(margin), abs(control) + control_half
     threshold = max(limit, floor)
     verdict, reason = _verdict(middle - half, middle + half, limit, floor)
