@@ -47,7 +47,8 @@ from deploykit.records import to_json, versioned
 
 RECORD = Path(__file__).parent / "results" / "noise_study.json"
 BLOCKS = 20
-CHANNELS, SIDE = 32, 64
+# Much arithmetic on little memory: what a run costs beside its blocks is to be small.
+CHANNELS, SIDE = 96, 20
 LOAD = Path(__file__).with_name("competing_load.py")
 SAVE_EVERY = 5
 

@@ -31,7 +31,7 @@ from deploykit.latency.schedule import CONTROL, A, B
 
 MARGIN = 0.02
 # Both tails, over all looks.
-ERROR = 0.01
+ERROR = 0.02
 LOOKS = (0.125, 0.25, 0.5, 1.0)
 # The control raises the threshold and never gives a verdict: at the level of the verdict it would only cost power.
 FLOOR_LEVEL = 0.95
