@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deploykit.errors import DeploykitError, RecipeError, UsageError
 from deploykit.evaluation.evaluate import Options, evaluate
-from deploykit.evaluation.records import Evaluation, Summary
+from deploykit.evaluation.records import Evaluation, EvaluationRun, Summary
 from deploykit.latency.drivers.host import measure_on_host, unmeasurable
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Protocol, check_plan
 from deploykit.latency.subjects import exported_subjects
@@ -27,6 +27,7 @@ from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Estimator, Precision, Target
 
 Say = Callable[[str], None]
+Keep = Callable[[Sequence[Artifact], EvaluationRun], object]
 CLIPS = 2
 DEFAULT_HELD_OUT = 32
 BITS_OF_A_FLOAT = 32
@@ -109,6 +110,9 @@ def value_of(summaries: Sequence[Summary], metric: str) -> float | None:
     return found[0].value if found and found[0] is not None else None
 
 
+Failed = Callable[[Cell, Exception], None]
+
+
 def quantization_report(
     network: LoadedNetwork,
     calibration: CalibrationSet,
@@ -122,12 +126,15 @@ def quantization_report(
     runs: int = MIN_RUNS,
     seconds: float = MIN_SECONDS,
     step: Say | None = None,
+    failed: Failed | None = None,
+    keep: Keep | None = None,
 ) -> QuantizationReport:
     """Return what each of ``precisions`` on each of ``targets`` makes of ``network``, as files that were run.
 
     Every file is made, evaluated and timed once; all are evaluated on the same ``held_out`` portraits and timed in one
     interleaved run. Integers may cost ``max_drop`` points of mIoU. The files stay below ``output_dir``, or go with a
-    temporary folder. A cell that fails is listed with its error and stops no other.
+    temporary folder. A cell that fails is listed with its error and stops no other; ``failed`` is told it with the
+    error itself. ``keep`` is given the files that were evaluated, with the evaluation.
 
     Raises UsageError for figures out of range, and VerificationError where the network itself cannot be simplified or
     evaluated.
@@ -138,8 +145,10 @@ def quantization_report(
         raise UsageError("Too few portraits to judge.", where="--held-out", found=str(held_out), expected="1 or more")
     with ExitStack() as stack:
         folder = output_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-report-")))
-        cells, made = _written(network, calibration, _planned(targets, precisions), folder, say, max_drop=max_drop)
-        judged = _judged(network, list(made.values()), Options(samples=held_out, clips=CLIPS, threads=threads), say)
+        planned = _planned(targets, precisions)
+        cells, made = _written(network, calibration, planned, folder, say, max_drop=max_drop, failed=failed)
+        options = Options(samples=held_out, clips=CLIPS, threads=threads)
+        judged = _judged(network, list(made.values()), options, say, keep)
         timed = _timed([one for one in made.values() if one.path in judged.found], threads, runs, seconds, say)
         finished = []
         for index, cell in enumerate(cells):
@@ -147,7 +156,7 @@ def quantization_report(
             if artifact is None:
                 finished.append(cell)
             elif artifact.path in judged.failed:
-                finished.append(replace(cell, state=State.FAILED, reason=judged.failed[artifact.path]))
+                finished.append(_failed(cell, judged.failed[artifact.path], failed))
             else:
                 found = _figures(artifact, judged.found[artifact.path], timed, kept=output_dir is not None)
                 finished.append(replace(cell, figures=found))
@@ -195,6 +204,7 @@ def _written(
     say: Say,
     *,
     max_drop: float | None,
+    failed: Failed | None,
 ) -> tuple[list[Cell], dict[int, Artifact]]:
     """Return ``cells``, those that failed with their error, and the artifacts of the others by their place."""
     wanted = [cell for cell in cells if cell.state is State.MADE]
@@ -214,12 +224,16 @@ def _written(
             made[index] = exporter.write(cell.target, options, folder, calibration=calibration, step=say)
         except Exception as error:
             # Converters raise classes of their own; whatever it is, the other cells are still worth having.
-            found[index] = replace(cell, state=State.FAILED, reason=_said(error))
+            found[index] = _failed(cell, error, failed)
     return found, made
 
 
-def _said(error: Exception) -> str:
-    return error.render() if isinstance(error, DeploykitError) else f"{type(error).__name__}: {error}"
+def _failed(cell: Cell, error: Exception, tell: Failed | None) -> Cell:
+    reason = error.render() if isinstance(error, DeploykitError) else f"{type(error).__name__}: {error}"
+    found = replace(cell, state=State.FAILED, reason=reason)
+    if tell is not None:
+        tell(found, error)
+    return found
 
 
 @dataclass(frozen=True)
@@ -227,30 +241,38 @@ class _Judged:
     """Summaries by path, those of the checkpoint, and what could not be evaluated with the error."""
 
     found: dict[Path, tuple[Summary, ...]]
-    failed: dict[Path, str]
+    failed: dict[Path, Exception]
     checkpoint: tuple[Summary, ...]
     notes: tuple[str, ...] = ()
 
 
-def _judged(network: LoadedNetwork, artifacts: Sequence[Artifact], options: Options, say: Say) -> _Judged:
+def _judged(
+    network: LoadedNetwork, artifacts: Sequence[Artifact], options: Options, say: Say, keep: Keep | None
+) -> _Judged:
+    keeps = keep or (lambda artifacts, run: None)
     try:
-        first, *others = evaluate(network, *artifacts, options=options, report=say).evaluations
-        return _Judged(_by_path(others), {}, first.summaries)
+        run = evaluate(network, *artifacts, options=options, report=say)
     except RecipeError as error:
         return _Judged({one.path: () for one in artifacts}, {}, (), (f"masks are not judged: {error.message}",))
     except Exception:
         if not artifacts:
             raise
+    else:
+        keeps(artifacts, run)
+        first, *others = run.evaluations
+        return _Judged(_by_path(others), {}, first.summaries)
     # One file stops them all: each is tried alone.
     first = evaluate(network, options=options, report=say).evaluations[0]
     found: dict[Path, tuple[Summary, ...]] = {}
-    failed: dict[Path, str] = {}
+    failed: dict[Path, Exception] = {}
     for artifact in artifacts:
         try:
-            _, *own = evaluate(network, artifact, options=options, report=say).evaluations
-            found.update(_by_path(own))
+            run = evaluate(network, artifact, options=options, report=say)
         except Exception as error:
-            failed[artifact.path] = _said(error)
+            failed[artifact.path] = error
+        else:
+            keeps([artifact], run)
+            found.update(_by_path(run.evaluations[1:]))
     return _Judged(found, failed, first.summaries)
 
 

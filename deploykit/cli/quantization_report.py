@@ -82,18 +82,20 @@ def quantization_report(
     Every possible file is made, run, judged on held-out portraits against the checkpoint, and timed on this machine,
     interleaved with the others. Beside each int8 file stands one with a quantizer's usual settings: ranges from the
     smallest to the largest value, nothing equalized, corrected or left in float. A file on a front (size, speed) is one
-    that no other file beats: at least its mIoU with fewer bytes, or in less time. A cell that fails stops no other;
-    the exit code is then 1.
+    that no other file beats: at least its mIoU with fewer bytes, or in less time. Files that stay in --output-dir have
+    their evaluation beside them. A cell that fails stops no other; the exit code is then 1.
     """
+    import traceback
+
     from deploykit.artifact import require_writable
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.lowering import MAX_DROP
+    from deploykit.provenance.measurements import keep_measurements
     from deploykit.quantization_report import quantization_report as measure
     from deploykit.quantize.calibration import calibration_set
     from deploykit.records import versioned
     from deploykit.report.quantization_chart import check_picture, write_chart
 
-    del verbose
     chosen_targets, chosen_precisions = (
         _chosen("--targets", targets, Target),
         _chosen("--precisions", precisions, Precision),
@@ -103,6 +105,11 @@ def quantization_report(
         require_writable(output_dir)
     if picture is not None:
         check_picture(picture)
+    causes: list[str] = []
+
+    def failed(cell: Cell, error: Exception) -> None:
+        causes.append(f"{cell.target} {cell.precision}\n{''.join(traceback.format_exception(error))}")
+
     with progress("quantization-report") as say:
         say("loading the checkpoint")
         network = load_network_at(parsed, recipe, checkpoint, checkpoint_key)
@@ -120,6 +127,8 @@ def quantization_report(
             runs=runs,
             seconds=seconds,
             step=say,
+            failed=failed,
+            keep=None if output_dir is None else keep_measurements,
         )
         if picture is not None:
             write_chart(found, picture)
@@ -135,6 +144,9 @@ def quantization_report(
             results.print(_not_made(found))
     for one in found.failed:
         console.print(f"deploykit: error: {one.target} {one.precision}: {one.reason}", markup=False)
+    if verbose:
+        for cause in causes:
+            console.print(cause, markup=False, soft_wrap=True)
     if found.failed:
         raise typer.Exit(EXIT_FAILED)
 

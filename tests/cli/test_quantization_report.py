@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from deploykit import api
+from deploykit.artifact import changed_files, read_artifact
 from deploykit.evaluation.evaluate import Options
+from deploykit.provenance.measurements import measurement_findings
 
 COMMAND = (
     "quantization-report",
@@ -71,6 +74,15 @@ def test_files_are_made_judged_timed_and_kept(deploykit, small):
             and (other["miou"], -other["size_bytes"]) != (one["miou"], -one["size_bytes"])
         ]
         assert one["smallest"] is not bool(beaten)
+    # Each file that stays has its evaluation beside it, the one that the report shows.
+    for one in files:
+        artifact = read_artifact(Path(one["path"]))
+        (measured,) = artifact.measurements
+        assert measurement_findings(artifact.path.parent / measured.path, artifact) == []
+        kept = json.loads((artifact.path.parent / measured.path).read_text("utf-8"))["body"]["evaluations"]
+        own = next(row for row in kept if row["content_hash"] == artifact.content_hash)
+        assert own["summaries"] == one["summaries"]
+        assert changed_files(artifact) == ()
     assert "<svg" in (small.parents[1] / "p.svg").read_text("utf-8")
     assert result.err.count("onnx: converting") == 3
 
@@ -87,6 +99,15 @@ def test_a_cell_that_fails_stops_no_other_and_gives_exit_code_1(deploykit, small
     assert "int8" not in made
     assert not_made.count("failed") == 2
     assert "int8, defaults" in not_made
+
+
+def test_verbose_shows_where_a_cell_failed(deploykit, small):
+    small.write_text(small.read_text("utf-8").replace("max_abs_error = 2e-4", "max_abs_error = 1e-12"), "utf-8")
+    result = deploykit(*COMMAND, *QUICK, "--precisions", "fp32", "--verbose")
+    assert result.code == 1
+    assert result.err.count("Traceback (most recent call last)") == 1
+    assert "onnx fp32\nTraceback" in result.err
+    assert "deploykit.errors.VerificationError: The onnx file does not give" in result.err
 
 
 @pytest.mark.parametrize(

@@ -229,14 +229,14 @@ def copied(artifact: Artifact, folder: Path) -> Path:
 
 
 def replace_weight(path: Path, weight: np.ndarray, new: np.ndarray) -> None:
-    """Put ``new`` in the place of the float32 ``weight`` (out, in, h, w) in the bytes of the file or package."""
+    """Put ``new`` in the place of ``weight`` (out, in, h, w) in the bytes of the file or package."""
     for place in [path] if path.is_file() else sorted(path.rglob("*")):
         if not place.is_file():
             continue
         found = place.read_bytes()
         # TFLite keeps (out, h, w, in), and (1, h, w, out) for a depthwise convolution.
         for axes in ((0, 1, 2, 3), (0, 2, 3, 1), (1, 2, 3, 0)):
-            old_bytes, new_bytes = (np.ascontiguousarray(a.transpose(axes), "<f4").tobytes() for a in (weight, new))
+            old_bytes, new_bytes = (np.ascontiguousarray(a.transpose(axes)).tobytes() for a in (weight, new))
             if found.count(old_bytes) == 1:
                 place.write_bytes(found.replace(old_bytes, new_bytes))
                 return
