@@ -105,7 +105,11 @@ def numbers(text: str) -> list[float]:
 
 
 @pytest.mark.parametrize("target", [pytest.param(one, marks=() if one is Target.ONNX else FULL) for one in Target])
-@pytest.mark.parametrize("name", [pytest.param(one, id=str(index)) for index, one in enumerate(ARBITRARY)])
+@pytest.mark.parametrize(
+    # The last two hold what the first two do.
+    "name",
+    [pytest.param(one, marks=() if index > 1 else FULL, id=str(index)) for index, one in enumerate(ARBITRARY)],
+)
 def test_a_mean_and_a_scale_that_nobody_has_a_name_for_are_measured(exporter, case, tmp_path, target, name):
     one = verified(exporter(name), case, target, tmp_path)
     assert one.probe.verdict is ProbeVerdict.EXPLAINED, one.probe
