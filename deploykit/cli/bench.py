@@ -102,6 +102,13 @@ def bench(
     keep: Annotated[
         bool, typer.Option("--keep", help="Write the record beside each measured artifact and into its manifest.")
     ] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write the record to the results, by machine; see deploykit results.")
+    ] = False,
+    results_dir: Annotated[
+        Path | None,
+        typer.Option("--results-dir", help="Where --save writes.", show_default="benchmarks/results"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record with all samples.")] = False,
 ) -> None:
     """Measure the latency of exported files on this machine, or on another device, interleaved.
@@ -112,12 +119,15 @@ def bench(
     from deploykit.benchmark import bench as measure
     from deploykit.cli.bench_table import body, sentences, tables
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
-    from deploykit.errors import EXIT_FAILED
+    from deploykit.errors import EXIT_FAILED, UsageError
     from deploykit.latency.argument_texts import parse_cores, parse_share, parse_threads
     from deploykit.latency.drivers.options import DeviceOptions, benchmark_model_path
     from deploykit.latency.recording import INTERRUPTED
     from deploykit.records import versioned
+    from deploykit.results.store import FOLDER, save_run
 
+    if results_dir is not None and not save:
+        raise UsageError("Nothing is saved.", where="--results-dir", expected="--save beside it")
     counts, target = parse_threads(threads), parse_share(precision_target)
     with progress("bench") as say:
         result = measure(
@@ -149,6 +159,8 @@ def bench(
     if keep:
         kept = _keep(artifacts or (), output_dir, result)
         console.print(f"kept beside {kept} artifact{'' if kept == 1 else 's'}", markup=False)
+    if save and result.measured:
+        console.print(f"saved as {save_run(result, results_dir or FOLDER)}", markup=False)
     console.print(_how(result, runs, seconds, max_seconds, target), markup=False)
     for sentence in sentences(result):
         console.print(sentence, markup=False)
