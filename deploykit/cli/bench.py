@@ -187,6 +187,8 @@ def _keep(paths: Sequence[Path], output_dir: Path | None, result: Benchmark) -> 
 def _how(result: Benchmark, runs: int, seconds: float, max_seconds: float, target: float | None) -> str:
     from deploykit.latency.machine import device_name
 
+    if not result.measured:
+        return f"{device_name(result.machine)}: nothing was measured."
     counts = sorted({latency.threads for latency in result.measured})
     threads = f"{' and '.join(map(str, counts))} thread{'' if counts == [1] else 's'}"
     each = len({latency.artifact for latency in result.measured})

@@ -213,5 +213,8 @@ class Recording:
             operations=heard.operations,
             network=network,
             warm=heard.warm,
-            notes=tuple(f"no {phase}: {why}" for phase, why in heard.problems.items() if phase != "steady"),
+            notes=tuple(
+                f"a run failed, and ended it: {why}" if phase == "steady" else f"no {phase}: {why}"
+                for phase, why in heard.problems.items()
+            ),
         )

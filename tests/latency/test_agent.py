@@ -94,6 +94,10 @@ def test_a_run_that_fails_ends_its_own_subject_alone(tmp_path: Path) -> None:
     assert heard.complete
     assert heard.of("bad").problems == {"steady": "ValueError: worn out"}
     assert heard.of("bad").stopped is None
+    bad = heard.latency("bad", **ABOUT)
+    assert bad is not None
+    assert bad.stopped is Stopped.INTERRUPTED
+    assert bad.notes == ("a run failed, and ended it: ValueError: worn out",)
     good = heard.latency("good", **ABOUT)
     assert good is not None
     assert good.stopped is Stopped.RUNS

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from bench_cases import write_onnx
 
 from deploykit.cli.bench import bench
 from deploykit.errors import ArtifactError, DeploykitError, TargetError, UsageError
 from deploykit.latency.drivers.host import EAGER
 from deploykit.latency.machine import this_machine
+from deploykit.latency_records import Benchmark, Latency, OperationTime, SkippedLatency, Startup, Stopped, Warned
 
 
 def test_without_artifacts_the_default_recipe_is_exported_and_measured_then_what_lies_in_the_folder(
@@ -103,3 +106,54 @@ def test_an_unknown_recipe_is_refused() -> None:
 def test_files_and_an_output_folder_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="do not go together"):
         bench([write_onnx(tmp_path / "m.onnx")], output_dir=tmp_path)
+
+
+def test_what_was_ended_before_anything_was_measured_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Stands for Ctrl-C while files are being started.
+    empty = Benchmark((), (SkippedLatency("m.onnx", "interrupted"),), complete=False, ended="interrupted")
+    monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: empty)
+    with pytest.raises(typer.Exit) as caught:
+        bench([tmp_path / "m.onnx"])
+    assert caught.value.exit_code == 130
+    printed = capsys.readouterr()
+    assert "skipped: interrupted" in printed.out
+    assert "nothing was measured" in printed.err
+
+
+def test_the_table_tells_the_numbers_of_threads_the_outliers_and_the_operations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = (*(0.01 + 0.0001 * (index % 7) for index in range(60)), 0.2)
+    one = Latency(
+        "m.onnx",
+        "a machine",
+        "host",
+        "cpu",
+        1,
+        3,
+        samples,
+        stopped=Stopped.TIME,
+        interval_s=(0.0102, 0.0104),
+        startup=Startup(0.2, 0.05, False, 0.01, 0.02, 12_000_000),
+        operations=(OperationTime("relu_nchwc", "Conv", 0.004, ("stem.conv", "stem.act")),),
+        warm=False,
+    )
+    warned = Warned("the frequency governor is powersave", "sudo cpupower frequency-set")
+    result = Benchmark((one, replace(one, threads=2)), warnings=(warned,))
+    monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: result)
+    bench([tmp_path / "m.onnx"], threads="1,2", profile=True)
+    printed = capsys.readouterr()
+    for text in ("10.30", "1.0%", "time", "12.0", "50.00 *", "put out of the page cache", "stem.conv, stem.act"):
+        assert text in printed.out
+    err = " ".join(printed.err.split())
+    for text in (
+        "1 of 61 runs",
+        "up to 19.4 medians",
+        "not known",
+        "not steady",
+        "powersave; sudo",
+        "m.onnx, 2 threads",
+    ):
+        assert text in err
