@@ -271,13 +271,20 @@ def read(path: Path) -> tuple[list[Outcome], list[dict[str, Any]]]:
     return outcomes, body["calibration"]
 
 
+def rounded(value: Any) -> Any:
+    """Return JSON values with six significant digits, which are more than a trial knows."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def write(path: Path, outcomes: list[Outcome], calibration: list[dict[str, Any]], options: argparse.Namespace) -> None:
     body = {
         "device": device_name(),
         "seconds": options.seconds,
         "rows": [asdict(row) for row in ROWS.values()],
         "calibration": calibration,
-        "trials": [to_json(one) for one in outcomes],
+        "trials": [rounded(to_json(one)) for one in outcomes],
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(versioned("noise-study", body)) + "\n", encoding="utf-8")

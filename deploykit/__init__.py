@@ -14,6 +14,7 @@ from deploykit.version import __version__
 if TYPE_CHECKING:
     from deploykit.api import (
         bench,
+        compare,
         evaluate,
         export,
         inspect,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "bench",
+    "compare",
     "evaluate",
     "export",
     "inspect",

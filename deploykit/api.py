@@ -10,6 +10,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST, read_artifact, require_unchanged
 from deploykit.benchmark import bench
 from deploykit.chatter import contained
+from deploykit.comparison import compare
 from deploykit.description import describe
 from deploykit.errors import ArtifactError
 from deploykit.evaluation.evaluate import evaluate
@@ -36,6 +37,7 @@ from deploykit.vocab import Precision, Target
 
 __all__ = [
     "bench",
+    "compare",
     "evaluate",
     "export",
     "inspect",

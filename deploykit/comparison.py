@@ -28,6 +28,7 @@ from deploykit.recipe import load_recipe
 
 MAX_SECONDS = 30.0
 PYTORCH = "pytorch:"
+_SPINNING = "threads of the session that ran before may still spin while another one runs: --threads 1 is surer"
 # Where other processes break into more of the runs, a warning says so.
 _PREEMPTED = 0.05
 
@@ -107,7 +108,7 @@ def compare(
         device=device_name(machine),
         conditions=tuple(duel.conditions),
         warnings=_warnings(machine, duel.conditions, trial, threads, affinity),
-        notes=(*notes, *((NOT_AVX512,) if instructions else ())),
+        notes=(*notes, *((NOT_AVX512,) if instructions else ()), *((_SPINNING,) if threads > 1 else ())),
         started=started,
         complete=trial.complete,
     )

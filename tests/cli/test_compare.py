@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +189,29 @@ def test_a_missing_valgrind_is_said_before_anything_runs(
     assert result.code == 2
     assert "valgrind is missing" in result.err
     assert "apt-get install valgrind" in result.err
+
+
+def test_ctrl_c_shows_what_there_was_until_then(here: Path) -> None:
+    shutil.copy(chain(here / "one.onnx", 2), here / "two.onnx")
+    # No verdict is possible within so small a margin.
+    command = [sys.executable, "-m", "deploykit", "compare", "one.onnx", "two.onnx", "--margin", "0.000001"]
+    process = subprocess.Popen(
+        [*command, "--max-seconds", "16"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stderr is not None
+    # The second of these lines comes after the first look.
+    for _ in range(2):
+        assert any("running in turn" in line or "running on" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Interrupted: this is what there was until then." in out
+    assert "Verdict: inconclusive" in out
+    assert "Traceback" not in err
 
 
 @pytest.mark.full
