@@ -19,6 +19,7 @@ from deploykit.errors import DeviceError, UsageError
 from deploykit.latency.drivers import adb
 from deploykit.latency.drivers.adb import measure_on_android
 from deploykit.latency.drivers.options import DeviceOptions, benchmark_model_path
+from deploykit.latency.drivers.phone import find_phone
 from deploykit.latency.subjects import Subject
 from deploykit.latency_records import Benchmark, Stopped
 from deploykit.vocab import Target
@@ -66,6 +67,10 @@ def test_sessions_are_summaries_with_thermal_state_and_battery_before_and_after(
     assert after.time_s > before.time_s
     assert result.warnings == ()
     assert phone.left_behind() == []
+    # Neither the name of the user's file nor the serial number of the phone goes where it does not belong.
+    assert not any("odd" in call[-1] for call in phone.calls() if "shell" in call)
+    assert "A1" not in repr(result)
+    assert "SECRET" not in repr(result)
 
 
 def test_cpu_and_gpu_with_threads_are_jobs_of_one_run_in_shuffled_order(
@@ -79,11 +84,8 @@ def test_cpu_and_gpu_with_threads_are_jobs_of_one_run_in_shuffled_order(
     assert order[:3] != order[3:6] or order[3:6] != order[6:9]
 
 
-@pytest.mark.parametrize("log", [logs.GPU_UNSUPPORTED, logs.GPU_NOT_TAKEN])
-def test_a_gpu_that_takes_nothing_is_no_gpu_figure(
-    phone: PhoneCase, tmp_path: Path, subject: Subject, log: str
-) -> None:
-    phone.answers(cpu=logs.XNNPACK, gpu=log)
+def test_a_gpu_that_takes_nothing_is_no_gpu_figure(phone: PhoneCase, tmp_path: Path, subject: Subject) -> None:
+    phone.answers(cpu=logs.XNNPACK, gpu=logs.GPU_UNSUPPORTED)
     result = measure(phone, tmp_path, subject, accelerators=("cpu", "gpu"))
     assert [one.accelerator for one in result.measured] == ["cpu"]
     assert result.skipped[0].artifact == "sinet.tflite (gpu)"
@@ -126,13 +128,6 @@ def test_real_inputs_are_pushed_as_bytes_in_the_models_order(
     assert phone.left_behind() == []
 
 
-def test_the_users_file_name_never_reaches_the_devices_shell(
-    phone: PhoneCase, tmp_path: Path, subject: Subject
-) -> None:
-    measure(phone, tmp_path, subject)
-    assert not any("odd" in call[-1] for call in phone.calls() if "shell" in call)
-
-
 @pytest.mark.parametrize(
     ("devices", "serial", "words"),
     [
@@ -161,9 +156,9 @@ def test_one_of_several_devices_is_named_or_chosen_by_the_environment(
     phone: PhoneCase, tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phone.change(devices={"A1": "device", "192.168.1.5:5555": "device"})
-    assert measure(phone, tmp_path, subject, serial="192.168.1.5:5555").complete
+    assert find_phone("192.168.1.5:5555").serial == "192.168.1.5:5555"
     monkeypatch.setenv("ANDROID_SERIAL", "A1")
-    assert measure(phone, tmp_path, subject).complete
+    assert find_phone(None).serial == "A1"
 
 
 @pytest.mark.parametrize("returns", [0, 1])
@@ -192,7 +187,8 @@ def test_a_device_lost_in_the_middle_keeps_what_was_measured(
     latency = result.measured[0]
     assert len(latency.samples_s) == 2
     assert latency.stopped is Stopped.INTERRUPTED
-    assert "may still be on A1" in result.warnings[0].remedy
+    assert "adb shell rm -rf /data/local/tmp/deploykit-" in result.warnings[0].remedy
+    assert "A1" not in repr(result)
 
 
 def test_a_device_lost_before_anything_was_measured_is_an_error(

@@ -28,7 +28,7 @@ from deploykit.vocab import Target
 DRIVER = "adb"
 # A GPU compiles its programs anew in every session: ten seconds were seen (tensorflow issue 58379).
 START_S = 120.0
-WRONG_PROGRAM = ("not executable", "Exec format error", "CANNOT LINK EXECUTABLE", "Syntax error", "No such file")
+WRONG_PROGRAM = ("not executable", "Exec format error", "CANNOT LINK EXECUTABLE", "syntax error", "No such file")
 LOW_BATTERY = 20.0
 
 
@@ -124,7 +124,7 @@ class _Session:
                 self.warnings.append(Warned("Something of the measurement is left on the device.", left))
         self._judge(jobs)
         unmeasured = [job for job in jobs if job.dropped and not job.sessions]
-        device = machine.system if machine else self.phone.serial
+        device = machine.system if machine else "an Android device"
         return Benchmark(
             measured=tuple(job.latency(device, DRIVER) for job in jobs if job.sessions),
             skipped=(*skipped, *(SkippedLatency(f"{job.name} ({job.accelerator})", job.dropped) for job in unmeasured)),
@@ -210,11 +210,12 @@ class _Session:
         return run
 
     def _unmeasured(self, job: AdbJob, text: str, last_line: str) -> str:
-        if any(sign in text for sign in WRONG_PROGRAM) and "count=" not in text:
+        refused = [line for line in text.splitlines() if "benchmark_model" in line]
+        if any(sign.lower() in line.lower() for sign in WRONG_PROGRAM for line in refused) and "count=" not in text:
             raise DeviceError(
                 "The device cannot run this benchmark_model.",
                 where=str(self.tool),
-                found=last_line,
+                found=refused[-1].strip()[:300],
                 expected="a program built for the device and its version of Android",
                 next_step="pass another one: --benchmark-model",
             )

@@ -286,7 +286,7 @@ class _Session:
             raise DeviceError(
                 "coremltools could not go on with the device.",
                 where=self.device.name,
-                found=f"{type(error).__name__}: {error}"[:400],
+                found=f"{type(error).__name__}: {error}"[:400].replace(self.device.name, "the device"),
                 expected="an unlocked, connected device and a development team that may sign apps for it",
                 next_step="unlock the device; name your team with --development-team; see Xcode > Devices",
             ) from error

@@ -108,9 +108,9 @@ class Phone:
             end = f"test -f {self.folder}/pid && kill $(cat {self.folder}/pid)"
             done = self.shell(f"{end}; rm -rf {self.folder}; test ! -e {self.folder}")
         except DeviceError:
-            return f"{self.folder} may still be on {self.serial}: adb -s {self.serial} shell rm -rf {self.folder}"
+            return f"remove it when the device is back: adb shell rm -rf {self.folder}"
         if done.returncode:
-            return f"{self.folder} could not be removed from {self.serial}: {done.last_line}"
+            return f"adb shell rm -rf {self.folder} failed: {done.last_line}"
         self._made = False
         return ""
 
@@ -123,7 +123,8 @@ class Phone:
         return LostError(
             "The device was lost.",
             where=self.serial,
-            found=done.last_line,
+            # Why it ended is kept in records, where its serial number has no place.
+            found=done.last_line.replace(self.serial, "the device"),
             expected="a connection that lasts until the end",
             next_step="check its cable, and that it does not go to sleep: adb devices",
         )

@@ -109,9 +109,9 @@ class Remote:
         try:
             done = self.shell(script)
         except DeviceError:
-            return f"{self.folder} may still be there: {self.address.command(f'rm -rf {self.quoted}')}"
+            return f"remove it there, if it still is: rm -rf {self.quoted}"
         if done.returncode:
-            return f"{self.folder} could not be removed: {done.last_line}"
+            return f"rm -rf {self.quoted} failed there: {done.last_line}"
         self.folder = ""
         return ""
 
