@@ -167,6 +167,16 @@ def test_a_device_that_is_not_there_is_exit_code_2(phone: PhoneCase, tmp_path: P
     assert caught.value.exit_code == EXIT_USER
 
 
+def test_where_nothing_could_be_measured_the_reasons_are_an_error(
+    phone: PhoneCase, tmp_path: Path, model: Path
+) -> None:
+    phone.answers(cpu=logs.XNNPACK, gpu=logs.GPU_FAILED, returns=1)
+    tool = phone.options(tmp_path).benchmark_model
+    with pytest.raises(DeviceError, match="Nothing was measured on the device") as caught:
+        bench([model], device="adb", accelerator=["gpu"], benchmark_model=tool)
+    assert "UNPACK: Operation is not supported" in str(caught.value)
+
+
 def test_what_only_this_machine_measures_is_refused_on_a_device(tmp_path: Path, model: Path) -> None:
     with pytest.raises(UsageError, match="on this machine only"):
         bench([model], device="adb", end_to_end=True)

@@ -131,16 +131,19 @@ def measure_on_device(
             next_step="deploykit export",
         )
     from deploykit.latency.drivers.feeds import make_feeds
+    from deploykit.latency.drivers.outcome import require_measured
 
     feeds = make_feeds(subjects, recipe, photos)
     if driver is Driver.SSH:
         from deploykit.latency.drivers.ssh import measure_over_ssh
 
-        return measure_over_ssh(device, subjects, protocol, options, feeds=feeds, report=report)
-    if driver is Driver.ADB:
+        result = measure_over_ssh(device, subjects, protocol, options, feeds=feeds, report=report)
+    elif driver is Driver.ADB:
         from deploykit.latency.drivers.adb import measure_on_android
 
-        return measure_on_android(which, subjects, protocol, options, feeds=feeds, report=report)
-    from deploykit.latency.drivers.ios import measure_on_ios
+        result = measure_on_android(which, subjects, protocol, options, feeds=feeds, report=report)
+    else:
+        from deploykit.latency.drivers.ios import measure_on_ios
 
-    return measure_on_ios(which, subjects, protocol, options, feeds=feeds, report=report)
+        result = measure_on_ios(which, subjects, protocol, options, feeds=feeds, report=report)
+    return require_measured(result)
