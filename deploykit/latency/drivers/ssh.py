@@ -17,7 +17,7 @@ from deploykit.latency.drivers.remote_python import RemotePython, bootstrap, fin
 from deploykit.latency.drivers.ssh_address import parse_address
 from deploykit.latency.machine import device_name, warnings_about
 from deploykit.latency.measure import Protocol
-from deploykit.latency.recording import Recording
+from deploykit.latency.recording import INTERRUPTED, Recording
 from deploykit.latency.subjects import Subject
 from deploykit.latency.worker import PROGRAM, PlannedSubject, agent_program, make_plan, run_agent
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency, Warned
@@ -55,6 +55,7 @@ def measure_over_ssh(
         UsageError: no such address.
         DeviceError: nothing was measured: no connection, a host key that is unknown or has changed, no Python, no
             runtime, no room.
+        KeyboardInterrupt: Ctrl-C came before anything was measured.
     """
     say = report or (lambda message: None)
     remote = Remote(parse_address(address))
@@ -85,6 +86,8 @@ def measure_over_ssh(
             warnings.append(Warned("Something of the measurement is left on the machine.", left))
     measured, problems = _results(heard, planned)
     last = heard[-1][1]
+    if not measured and last.ended == INTERRUPTED:
+        raise KeyboardInterrupt
     if not measured and not last.complete:
         raise DeviceError(
             "Nothing was measured on the machine.",
@@ -95,13 +98,16 @@ def measure_over_ssh(
         )
     machine = next((one.machine for _, one in heard if one.machine is not None), None)
     conditions = tuple(one for _, recording in heard for one in recording.conditions)
-    found = warnings_about(machine, conditions, max(options.threads), last.affinity)
+    # Once for each remedy; counters are those of the cores that one run watched.
+    for count, one in heard:
+        found = {row.remedy: row for row in warnings_about(one.machine, one.conditions, count, one.affinity)}
+        warnings = [*found.values(), *(row for row in warnings if row.remedy not in found)]
     return Benchmark(
         measured=measured,
         skipped=(*(SkippedLatency(name, reason) for name, reason in reasons.items() if reason), *problems),
         machine=machine,
         conditions=conditions,
-        warnings=(*found, *warnings),
+        warnings=tuple(warnings),
         started=when,
         complete=last.complete,
         ended=last.ended,
