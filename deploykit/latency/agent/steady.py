@@ -24,6 +24,7 @@ _WINDOW_RUNS, _WINDOW_SECONDS = 5, 0.1
 _STEADY_WINDOWS = 3
 # The interval costs a few milliseconds: it is taken again when there are so many more blocks.
 _GROWTH = 1.15
+_LOOKS = 2
 _CONDITIONS_EVERY_S = 0.2
 # Threads of a pool go on waiting for work for a moment after a run.
 _PAUSE_S = 0.005
@@ -43,6 +44,7 @@ class Turn:
         self.seconds = 0.0
         self.interval: tuple[float, float] | None = None
         self._width: float = math.inf
+        self._narrow = 0
         self._looked = 0
 
     def take(self, times: list[float]) -> None:
@@ -54,7 +56,8 @@ class Turn:
     def enough(self, *, exactly: bool = False) -> bool:
         """Whether it may stop: the least is done, and nobody asks for precision, or it is reached, or time is up.
 
-        The interval is that of a few blocks before, unless it is to be known ``exactly``.
+        The interval is that of a few blocks before, unless it is to be known ``exactly``. It has to be narrow twice,
+        some blocks apart: of many looks one may be narrow by chance.
         """
         limits = self.limits
         if self.runs < limits["min_runs"] or self.seconds < limits["min_seconds"]:
@@ -64,7 +67,7 @@ class Turn:
             return True
         if len(self.blocks) >= (self._looked + 1 if exactly else _GROWTH * self._looked):
             self._look()
-        return self._width <= target
+        return self._narrow >= _LOOKS
 
     def why(self) -> str:
         """Return why it stopped, and take the interval of all runs."""
@@ -79,6 +82,8 @@ class Turn:
         self.interval = interval_of_median(self.blocks, seed=self.limits["seed"])
         middle = statistics.median(run for block in self.blocks for run in block)
         self._width = max(self.interval[1] - middle, middle - self.interval[0]) / max(middle, 1e-12)
+        target = self.limits["precision_target"]
+        self._narrow = self._narrow + 1 if target is not None and self._width <= target else 0
 
 
 def warm_up(turn: Turn, emit: Emit, clock: Clock = time.perf_counter_ns) -> None:
