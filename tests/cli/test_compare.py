@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -93,6 +94,34 @@ def test_a_copy_is_neither_faster_nor_slower_and_the_record_has_everything(deplo
         assert np.shape(found["away_s"]) == samples.shape
         assert (samples > 0).all()
         assert (samples >= np.array(found["away_s"])).all()
+
+
+def test_an_artifact_runs_on_photos_against_its_network_in_pytorch(
+    deploykit: Callable, small: Path, small_onnx: Path, here: Path
+) -> None:
+    cv2.imwrite(str(here / "photo.png"), np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    arguments = ("--images", "photo.png", "--max-seconds", "3", "--json")
+    result = deploykit("compare", small_onnx, "pytorch:small/small.toml", *arguments)
+    assert result.code == 0
+    body = json.loads(result.out)["body"]
+    assert body["second"]["name"] == "PyTorch eager: small"
+    assert body["second"]["runtime"].startswith("PyTorch ")
+    assert body["second"]["figures"] == {}
+    assert body["first"]["figures"]["operations"] > 0
+    assert body["first"]["median_s"] > 0
+    chain(here / "bare.onnx", 1)
+    refused = deploykit("compare", "bare.onnx", "pytorch:small/small.toml", *arguments)
+    assert refused.code == 2
+    assert "--images" in refused.err
+
+
+def test_a_folder_of_several_artifacts_is_no_side(deploykit: Callable, small_onnx: Path, here: Path) -> None:
+    for name in ("x", "y"):
+        shutil.copytree(small_onnx, here / "both" / name)
+    chain(here / "a.onnx", 1)
+    result = deploykit("compare", "a.onnx", "both")
+    assert result.code == 2
+    assert "holds several artifacts" in result.err
 
 
 def test_inputs_of_other_sizes_are_refused(deploykit: Callable, here: Path) -> None:
