@@ -43,7 +43,7 @@ def body(result: Benchmark) -> dict[str, Any]:
             runs=summary.runs,
             mad_s=summary.mad_s,
             fps=summary.fps,
-            precision=summary.precision,
+            interval_reach=summary.precision,
             outliers=[to_json(one) for one in summary.outliers],
             **{f"p{percent}_s": value for percent, value in summary.percentiles_s.items()},
         )
