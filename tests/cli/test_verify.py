@@ -23,13 +23,13 @@ def sinet(sinet_onnx):
 
 
 @pytest.fixture
-def broken(sinet, here):
-    """The same file, one of its weights changed, with its manifest."""
-    shutil.copytree(sinet.path.parent, here / "broken")
-    model = load(str(here / "broken" / "sinet.onnx"))
+def broken(small_onnx, here):
+    """The file of the small network, one of its weights changed, with its manifest."""
+    shutil.copytree(small_onnx, here / "broken")
+    model = load(str(here / "broken" / "small.onnx"))
     weight = max(model.graph.initializer, key=lambda item: np.prod(item.dims))
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
-    save(model, str(here / "broken" / "sinet.onnx"))
+    save(model, str(here / "broken" / "small.onnx"))
     return here / "broken"
 
 
@@ -59,11 +59,11 @@ def test_a_good_file_in_tables_and_as_json(deploykit, sinet, here):
     assert body["runtimes"][0]["outputs"][0]["comparison"]["failures"] == []
 
 
-def test_a_changed_file_fails_with_exit_code_1_and_is_named(deploykit, broken):
-    shown = deploykit("verify", "broken")
-    assert shown.code == 1
-    assert "sinet.onnx: FAILED" in shown.out
-    assert "changed, missing or added since the manifest: sinet.onnx" in shown.out
+def test_a_changed_file_fails_with_exit_code_1_and_is_named(deploykit, broken, small_recipe):
+    shown = deploykit("verify", "broken", "--recipe", small_recipe)
+    assert shown.code == 1, shown.err
+    assert "small.onnx: FAILED" in shown.out
+    assert "changed, missing or added since the manifest: small.onnx" in shown.out
     assert "max absolute error" in shown.out
     assert "next: " in shown.out
 
@@ -80,15 +80,16 @@ def test_a_bare_file_and_its_checkpoint_alone(deploykit, sinet, here):
     assert "another size than the recipe" in shown.out
 
 
-def test_two_files(deploykit, sinet, broken):
-    result = deploykit("verify", "broken/sinet.onnx", "--against", sinet.path, "--json")
-    assert result.code == 1
+def test_two_files(deploykit, small_onnx, broken, small_recipe):
+    whole = small_onnx / "small.onnx"
+    result = deploykit("verify", "broken/small.onnx", "--against", whole, "--recipe", small_recipe, "--json")
+    assert result.code == 1, result.err
     body = json.loads(result.out)["body"]
     assert body["passed"] is False
-    assert body["changed"] == ["sinet.onnx"]
+    assert body["changed"] == ["small.onnx"]
     assert body["reference"]["kind"] == "file"
     assert body["findings"]
-    refused = deploykit("verify", "broken", "--against", sinet.path, "--layers")
+    refused = deploykit("verify", "broken", "--against", whole, "--recipe", small_recipe, "--layers")
     assert refused.code == 2
     assert "--layers" in refused.err
 

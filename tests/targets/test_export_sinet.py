@@ -77,7 +77,7 @@ def test_fp32_gives_the_authors_logits(written, golden, target):
 
 
 @pytest.mark.parametrize(
-    ("layout", "ends"), [(Layout.NCHW, 2), pytest.param(Layout.NHWC, 0, marks=FULL)], ids=["NCHW", "NHWC"]
+    ("layout", "ends"), [(None, 2), pytest.param(Layout.NHWC, 0, marks=FULL)], ids=["NCHW", "NHWC"]
 )
 def test_a_tflite_file_transposes_at_its_ends_alone(written, layout, ends):
     artifact = written("sinet", Target.TFLITE, ExportOptions(layout=layout))
