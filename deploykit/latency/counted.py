@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-WARMUP_RUNS = 2
+WARMUP_RUNS = 5
 
 
 def main(plan: dict[str, Any]) -> None:
