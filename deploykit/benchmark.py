@@ -80,12 +80,6 @@ def bench(
             found=f"{', '.join(map(str, paths))} and {output_dir}",
             expected="files to measure, or the folder to look for them in",
         )
-    if profile and end_to_end:
-        raise UsageError(
-            "--profile and --end-to-end do not go together.",
-            found="both",
-            expected="the operations of the inference, or the steps around it",
-        )
     photos = photos_in(None if images is None else Path(images))
     chosen = load_recipe(recipe) if recipe else None
     subjects = find_subjects(paths) if paths else _found(output_dir, chosen)

@@ -43,6 +43,7 @@ class PlannedSubject:
     options: dict[str, str] = field(default_factory=dict)
     opener: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    profiled: dict[str, Any] = field(default_factory=dict)
 
 
 def agent_program() -> bytes:

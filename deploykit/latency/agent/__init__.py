@@ -19,7 +19,8 @@ Plan::
                    "inputs": [{TENSOR: FILE.npy}, ...],   used in turn
                    "options": {...},                      onnx: entries of the session's configuration
                    "opener": null | "package.module:function",
-                   "arguments": {...}}]}                  for the opener alone
+                   "arguments": {...},                    for the opener alone
+                   "profiled": {...}}]}                   what of these is another while it is profiled
 
 An opener, for what is no file of a known target, is called with its subject and returns an object with ``runtime``
 (text), ``run()``, ``close()``, and if it likes ``steps()``, mean seconds by step since it was last asked, and

@@ -28,7 +28,7 @@ def run_phase(order: Mapping[str, Any]) -> int:
             if order["phase"] == "startup":
                 start_up(subject, stream, order["spawned_ns"])
             else:
-                rows = profile(subject, order["limits"]["profile_runs"])
+                rows = profile({**subject, **subject.get("profiled", {})}, order["limits"]["profile_runs"])
                 stream.emit("operations", subject=subject["name"], rows=rows)
         except Exception as error:  # runtimes raise classes of their own
             stream.emit("problem", subject=subject["name"], phase=order["phase"], message=said(error))

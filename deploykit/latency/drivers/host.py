@@ -145,12 +145,10 @@ class _Plan:
         recipe = network.recipe
         state = self._folder / "network.pt"
         torch.save(network.module.state_dict(), state)
-        inputs: tuple[dict[str, str], ...] = ()
         if self._shown:
             require_photos(recipe)
-        else:
-            tensors = [sample.tensors for sample in samples_of(recipe, self._photos)]
-            inputs = save_inputs(tensors, self._folder, self._stem())
+        tensors = [sample.tensors for sample in samples_of(recipe, self._photos)]
+        inputs = save_inputs(tensors, self._folder, self._stem())
         for name in names:
             arguments = {
                 "recipe": recipe.file.model_dump(mode="json"),
@@ -159,7 +157,15 @@ class _Plan:
                 "photos": list(self._shown),
             }
             opener = NETWORK_OPENER if self._shown else OPENER
-            planned = PlannedSubject(name, str(state), "pytorch", inputs=inputs, opener=opener, arguments=arguments)
+            planned = PlannedSubject(
+                name,
+                str(state),
+                "pytorch",
+                inputs=inputs,
+                opener=opener,
+                arguments=arguments,
+                profiled={"opener": OPENER},
+            )
             yield _Item(planned, {"network": recipe.name})
 
     def file(self, subject: Subject) -> _Item:
@@ -185,18 +191,16 @@ class _Plan:
                     expected="an artifact that deploykit export wrote",
                 )
             require_photos(recipe)
-            planned = PlannedSubject(
-                subject.name, path, subject.target, opener=FILE_OPENER, arguments={"photos": list(self._shown)}
-            )
-            return _Item(planned, about)
-        inputs = build_inputs(_declared(subject), recipe, self._photos)
         planned = PlannedSubject(
             subject.name,
             path,
             subject.target,
-            inputs=save_inputs(inputs, self._folder, self._stem()),
+            inputs=save_inputs(build_inputs(_declared(subject), recipe, self._photos), self._folder, self._stem()),
             options=_options(subject),
         )
+        if self._shown:
+            around = {"photos": list(self._shown)}
+            planned = replace(planned, opener=FILE_OPENER, arguments=around, profiled={"opener": None})
         return _Item(planned, about)
 
 
