@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploykit.artifact import hash_files, hash_items
-from deploykit.comparison_records import LatencyComparison, Side, median_of
+from deploykit.comparison_records import Judgement, LatencyComparison, Side, median_of
 from deploykit.errors import DeploykitError, TargetError, UsageError
 from deploykit.inspection import inspect_file
 from deploykit.latency.agent.cores import chosen
@@ -19,7 +19,7 @@ from deploykit.latency.duel import Duel
 from deploykit.latency.inputs import photos_in
 from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
 from deploykit.latency.machine import device_name, this_machine, warnings_about
-from deploykit.latency.pairs import MARGIN, MIN_ROUNDS
+from deploykit.latency.pairs import ERROR, MARGIN, MIN_ROUNDS, as_samples, judge
 from deploykit.latency.schedule import A, B
 from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.latency.trial import Trial, run_trial
@@ -44,6 +44,7 @@ def compare(
     recipe: str | None = None,
     instructions: bool = False,
     seed: int = 2026,
+    error: float = ERROR,
     report: Callable[[str], None] | None = None,
 ) -> LatencyComparison:
     """Return whether ``second`` is faster or slower than ``first`` by more than ``margin`` (0.02: two per cent).
@@ -51,7 +52,8 @@ def compare(
     Each is an exported file, its folder or manifest, or ``pytorch:RECIPE`` for a network in PyTorch eager. They run in
     a process of their own, on the cores that are idlest, until it is clear or ``max_seconds`` are over. ``images`` is a
     photo or a folder of photos to run on; ``recipe`` describes the inputs of files without a manifest. With
-    ``instructions`` those of one inference are counted by valgrind.
+    ``instructions`` those of one inference are counted by valgrind. ``error`` is the chance of finding a difference
+    where there is none; several comparisons of one run share it.
 
     Raises:
         UsageError: options out of range, one file twice, or inputs of different sizes.
@@ -71,7 +73,7 @@ def compare(
     counted: tuple[int | None, ...] = (None, None)
     with Duel(one, two, threads, affinity) as duel:
         _require_like_inputs(sides, duel.opened)
-        trial = run_trial(duel, max_seconds, margin=margin, seed=seed, report=say)
+        trial = run_trial(duel, max_seconds, margin=margin, seed=seed, error=error, report=say)
         if instructions:
             with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
                 inputs = duel.save_inputs(Path(folder))
@@ -112,6 +114,11 @@ def compare(
         started=started,
         complete=trial.complete,
     )
+
+
+def judged_again(found: LatencyComparison, error: float) -> Judgement:
+    """Return what the samples of a comparison that used up its time say with another ``error``."""
+    return judge(as_samples(found.rounds), margin=found.judgement.margin, seed=found.seed, error=error)
 
 
 def _check(margin: float, max_seconds: float, threads: int) -> None:

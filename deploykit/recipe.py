@@ -27,6 +27,7 @@ __all__ = [
     "bundled_recipes",
     "default_recipe",
     "load_recipe",
+    "project_file",
     "project_recipe",
     "recipe_from_table",
 ]
@@ -137,12 +138,19 @@ def recipe_from_table(table: dict[str, Any], path: Path) -> Recipe:
 
 def project_recipe(folder: Path) -> str | Path | None:
     """Return the recipe named in ``folder``'s ``deploykit.toml``, or None where there is no such file."""
+    project = project_file(folder)
+    if project is None:
+        return None
+    return folder / project.recipe if project.recipe.endswith(".toml") else project.recipe
+
+
+def project_file(folder: Path) -> ProjectFile | None:
+    """Return ``folder``'s ``deploykit.toml``, or None where there is none."""
     path = folder / PROJECT_FILE
     if not path.is_file():
         return None
     _, table = read_toml(path)
-    named = validated(ProjectFile, table, path).recipe
-    return folder / named if named.endswith(".toml") else named
+    return validated(ProjectFile, table, path)
 
 
 def default_recipe(folder: Path) -> str | Path:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from deploykit.recipe_budgets import BudgetSection, ProjectBudgetSection
 from deploykit.recipe_tensors import FROM_TOML, Input, Output, Section, Size, Text, not_blank, once, some
 from deploykit.records import Tolerance
 from deploykit.vocab import InputKind, Layout, OutputKind, Precision, Target
@@ -178,6 +179,8 @@ class RecipeFile(Section):
     """How exact is exact enough."""
     variants: Annotated[tuple[Variant, ...], FROM_TOML] = ()
     """Named ways to export."""
+    budgets: Annotated[tuple[BudgetSection, ...], FROM_TOML] = ()
+    """What the gate holds exported files to."""
 
     @field_validator("format_version", mode="before")
     @classmethod
@@ -226,7 +229,9 @@ class RecipeFile(Section):
 
 
 class ProjectFile(Section):
-    """``deploykit.toml`` in the current folder: the recipe that commands use when none is named."""
+    """``deploykit.toml`` in the current folder: the recipe that commands use when none is named, and budgets."""
 
     recipe: Text
     """A bundled name, or the path of a recipe relative to this file."""
+    budgets: Annotated[tuple[ProjectBudgetSection, ...], FROM_TOML] = ()
+    """What the gate holds exported files to, beside the budgets of their recipes."""

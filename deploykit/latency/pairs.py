@@ -47,10 +47,10 @@ _SPENDING = 3
 Values = NDArray[np.float64]
 
 
-def level_of_look(look: int) -> float:
-    """Return the confidence of the intervals at a look, counted from 0; the errors of all add up to ``ERROR``."""
+def level_of_look(look: int, error: float = ERROR) -> float:
+    """Return the confidence of the intervals at a look, counted from 0; the errors of all add up to ``error``."""
     before = LOOKS[look - 1] if look else 0.0
-    return 1.0 - ERROR * (LOOKS[look] ** _SPENDING - before**_SPENDING)
+    return 1.0 - error * (LOOKS[look] ** _SPENDING - before**_SPENDING)
 
 
 def as_samples(rounds: Sequence[Round]) -> Values:
@@ -101,14 +101,19 @@ def estimate(ratios: Values, level: float, seed: int) -> tuple[float, float, flo
     return location, error, half_width
 
 
-def judge(samples: Values, *, margin: float = MARGIN, look: int = len(LOOKS) - 1, seed: int = 0) -> Judgement:
-    """Return the verdict on B from ``samples`` in seconds [round, block, triple, contender], at one of the looks."""
+def judge(
+    samples: Values, *, margin: float = MARGIN, look: int = len(LOOKS) - 1, seed: int = 0, error: float = ERROR
+) -> Judgement:
+    """Return the verdict on B from ``samples`` in seconds [round, block, triple, contender], at one of the looks.
+
+    ``error`` is that of all looks together, of both tails.
+    """
     rounds = len(samples)
     if rounds < MIN_ROUNDS:
         reason = f"only {rounds} rounds of new sessions fitted into the time, and {MIN_ROUNDS} are needed"
         return Judgement(Verdict.INCONCLUSIVE, reason, margin, rounds)
-    level = level_of_look(look)
-    middle, error, half = estimate(effect_of(samples), level, seed)
+    level = level_of_look(look, error)
+    middle, deviation, half = estimate(effect_of(samples), level, seed)
     control, _, control_half = estimate(control_of(samples), FLOOR_LEVEL, seed)
     limit, floor = math.log1p(margin), abs(control) + control_half
     threshold = max(limit, floor)
@@ -123,7 +128,7 @@ def judge(samples: Values, *, margin: float = MARGIN, look: int = len(LOOKS) - 1
         control=_estimate(control, control_half),
         noise_floor=math.expm1(floor),
         threshold=math.expm1(threshold),
-        smallest_effect=math.expm1(threshold + half + float(stats.norm.ppf(POWER)) * error),
+        smallest_effect=math.expm1(threshold + half + float(stats.norm.ppf(POWER)) * deviation),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deploykit.comparison_records import Judgement, Round, Verdict
 from deploykit.latency.duel import Duel
-from deploykit.latency.pairs import LOOKS, MARGIN, as_samples, judge, preempted
+from deploykit.latency.pairs import ERROR, LOOKS, MARGIN, as_samples, judge, preempted
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ def run_trial(
     *,
     margin: float = MARGIN,
     seed: int = 0,
+    error: float = ERROR,
     report: Callable[[str], None] | None = None,
 ) -> Trial:
     """Return the verdict on the second of ``duel``, after at most ``max_seconds`` from the first round on.
 
+    ``error`` is the chance of finding a difference where there is none.
     Ctrl-C ends it with what there is; before the first look it is passed on.
     """
     say = report or (lambda message: None)
@@ -48,7 +50,7 @@ def run_trial(
         for look, part in enumerate(LOOKS):
             say(_progress(judgement, part * max_seconds))
             duel.run(part * max_seconds, rounds.append)
-            judgement = judge(as_samples(rounds), margin=margin, look=look, seed=seed)
+            judgement = judge(as_samples(rounds), margin=margin, look=look, seed=seed, error=error)
             if judgement.verdict is not Verdict.INCONCLUSIVE:
                 break
     except KeyboardInterrupt:
