@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -26,6 +27,7 @@ from deploykit.cli.main import app
 from deploykit.graph import optimize
 from deploykit.graph.simplify import PASSES
 from deploykit.recipe import ProjectFile, RecipeFile
+from deploykit.report.gate_schema import gate_schema
 from deploykit.targets.schemes import Scheme, precisions_of, scheme
 from deploykit.targets.table import TARGETS, part
 from deploykit.vocab import Precision, Target
@@ -243,8 +245,14 @@ def speed_chart() -> str:
     return speed_page.chart(MADE)
 
 
+def schema_of_the_gate() -> str:
+    """Return the JSON schema of what the gate prints."""
+    return json.dumps(gate_schema(), indent=2) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
+    "gate.schema.json": schema_of_the_gate,
     "networks.md": networks,
     "passes.md": passes,
     "precision.md": precision,

@@ -18,6 +18,7 @@ from deploykit.cli.devices import devices
 from deploykit.cli.doctor import doctor
 from deploykit.cli.evaluate import evaluate
 from deploykit.cli.export import export
+from deploykit.cli.gate import gate
 from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.quantization_report import quantization_report
@@ -48,6 +49,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(compare)
 app.command()(devices)
+app.command()(gate)
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
 app.command()(results)
