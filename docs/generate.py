@@ -14,6 +14,7 @@ import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import networks_page
 import precision_page
@@ -50,11 +51,20 @@ def commands() -> str:
     context = root.make_context("deploykit", ["recipes"], resilient_parsing=True, terminal_width=HELP_WIDTH)
     codes = "Exit codes: 0 pass, 1 a verification failed, 2 the user can fix it, 70 a bug."
     parts = [MADE, "# Commands", "", codes, ""]
-    for name in root.list_commands(context):
-        command = root.get_command(context, name)
-        own = command.make_context(name, [], parent=context, resilient_parsing=True)
+    for name, command, own in _commands_of(root, context):
         parts += [f"## deploykit {name}", "", "```text", command.get_help(own).rstrip(), "```", ""]
     return "\n".join(parts)
+
+
+def _commands_of(group: Any, context: Any, before: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield every command of a group with its whole name and its context; those of an inner group in its place."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        own = command.make_context(name, [], parent=context, resilient_parsing=True)
+        if hasattr(command, "list_commands"):
+            yield from _commands_of(command, own, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command, own
 
 
 def targets() -> str:
@@ -294,13 +304,16 @@ def _unknown_commands(text: str) -> list[str]:
     command = typer.main.get_command(app)
     context = command.make_context("deploykit", ["recipes"], resilient_parsing=True)
     wrong = []
-    for name, rest in COMMAND.findall(text):
-        known = command.get_command(context, name)
+    for first, after in COMMAND.findall(text):
+        name, known, rest = first, command.get_command(context, first), after
+        if hasattr(known, "list_commands"):
+            inner, _, rest = after.strip().partition(" ")
+            name, known = f"{first} {inner}", known.get_command(context, inner)
         if known is None:
             wrong.append(f"deploykit {name}")
             continue
         options = {option for parameter in known.params for option in parameter.opts} | {"--help"}
-        given = re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.split("#")[0])
+        given = re.findall(r"(?:(?<=\s)|^)--?[a-z][a-z-]*", rest.split("#")[0])
         wrong += [f"deploykit {name} {option}" for option in given if option not in options]
     return wrong
 

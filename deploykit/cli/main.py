@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from deploykit.cli.bench import bench
+from deploykit.cli.ci import ci
 from deploykit.cli.compare import compare
 from deploykit.cli.demo import demo
 from deploykit.cli.devices import devices
@@ -50,6 +51,7 @@ app.command()(bench)
 app.command()(compare)
 app.command()(devices)
 app.command()(gate)
+app.add_typer(ci, name="ci")
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
 app.command()(results)
