@@ -7,17 +7,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploykit.artifact import hash_items, read_artifact, require_unchanged, staged
+from deploykit.artifact import read_artifact, require_unchanged, staged
 from deploykit.chatter import contained
 from deploykit.errors import ArtifactError, DeploykitError
 from deploykit.gate.baseline import BaselineArtifact
+from deploykit.gate_measuring.counts import content_of
 from deploykit.gate_measuring.subjects import Gated
 from deploykit.lowering import ExportOptions, optional_passes, plan_export
 from deploykit.pipeline import export
 from deploykit.quantize.calibration import calibration_set
 from deploykit.recipe import Recipe
 from deploykit.records import Artifact, ExportPlan, to_json
-from deploykit.targets.table import part
 from deploykit.verification.reference import find_network
 from deploykit.verify.samples import draw_samples
 
@@ -44,7 +44,7 @@ def baseline_file(before: BaselineArtifact, now: Gated, cache: Path, say: Callab
         if reason:
             return reason
     artifact = require_unchanged(read_artifact(place))
-    content = hash_items(part(artifact.plan.target, "export").content_items(artifact.path))
+    content = content_of(artifact)
     if not content == artifact.content_hash == before.content_hash:
         raise ArtifactError(
             "The cache holds another file than its name says.",

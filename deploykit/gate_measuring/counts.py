@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from deploykit.artifact import changed_files, hash_items, manifest_of
+from deploykit.chatter import contained
 from deploykit.errors import DeploykitError
 from deploykit.gate_records import Measure, Measurement
 from deploykit.inspection import inspect_file
@@ -29,11 +30,16 @@ def changed_since_export(artifact: Artifact) -> tuple[str, ...]:
     broken = broken_fields(record) if is_sealed(record) else ()
     found = [f"{manifest.name}: {', '.join(broken)}"] if broken else []
     if not TARGETS[artifact.plan.target].missing():
-        content = hash_items(part(artifact.plan.target, "export").content_items(artifact.path))
-        found += [f"content {content[:12]} instead of {artifact.content_hash[:12]}"] * (
-            content != artifact.content_hash
-        )
+        content = content_of(artifact)
+        if content != artifact.content_hash:
+            found.append(f"content {content[:12]} instead of {artifact.content_hash[:12]}")
     return tuple(found)
+
+
+def content_of(artifact: Artifact) -> str:
+    """Return the canonical content hash of the file of ``artifact`` as it is on disk."""
+    with contained():
+        return hash_items(part(artifact.plan.target, "export").content_items(artifact.path))
 
 
 def count(artifact: Artifact) -> dict[Measure, Measurement]:

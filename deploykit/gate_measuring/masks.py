@@ -57,11 +57,13 @@ def _bounded(comparison: Comparison, runtime: str) -> list[Agreement]:
 def mask_losses(gated: Sequence[Gated], *, samples: int, clips: int) -> dict[str, dict[Measure, Measurement]]:
     """Return, by name, the points that each file loses against its checkpoint on the same synthetic portraits.
 
-    Files of one recipe and size share one run; where that fails, each is tried alone, and one that fails says why.
+    Files of one checkpoint and size share one run; where that fails, each is tried alone, and one that fails says why.
     """
-    groups: dict[tuple[str, tuple[tuple[int, ...], ...]], list[Gated]] = {}
+    groups: dict[tuple[object, ...], list[Gated]] = {}
     for one in gated:
-        groups.setdefault((one.recipe.name, one.artifact.plan.input_shapes), []).append(one)
+        artifact = one.artifact
+        key = (one.recipe.name, artifact.plan.input_shapes, artifact.checkpoint_sha256)
+        groups.setdefault(key, []).append(one)
     found: dict[str, dict[Measure, Measurement]] = {}
     for group in groups.values():
         found |= _losses(group, Options(samples=samples, clips=clips))

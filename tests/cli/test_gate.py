@@ -1,13 +1,13 @@
 """The command on a real small file: a project that keeps its budgets, and regressions that are planted in it.
 
-Only where latency is judged does a record stand for what would be measured.
+Only where time is judged does a record stand for what would be measured.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,7 +20,9 @@ from onnx import helper, numpy_helper
 
 from deploykit.artifact import hash_files, hash_items, read_artifact, write_manifest
 from deploykit.comparison_records import LatencyComparison, Verdict
-from deploykit.gate_measuring import latency
+from deploykit.gate_measuring import latency, run
+from deploykit.gate_measuring.subjects import Gated
+from deploykit.gate_records import Measure, Measurement
 from deploykit.targets.onnx.export import content_items
 
 PROJECT = """
@@ -172,6 +174,21 @@ def test_a_planted_regression_in_counts_fails_by_its_rule(
     assert rules <= found
 
 
+def turn_align_corners(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "coordinate_transformation_mode" and attribute.s == b"align_corners":
+                attribute.s = b"half_pixel"
+
+
+def test_a_changed_align_corners_is_not_equivalent(accepted: Path, deploykit: Callable) -> None:
+    as_new_export(accepted, turn_align_corners)
+    result = deploykit("gate", "--only", "equivalence", *COUNTS, "--json")
+    assert failing(result) == {"equivalence"}
+    bounds = {one["unit"] for one in json.loads(result.out)["body"]["findings"] if one["fails"]}
+    assert {"max_abs_error", "relative_l2"} <= bounds
+
+
 def test_lost_masks_fail_by_their_rule_and_as_not_equivalent(accepted: Path, deploykit: Callable) -> None:
     as_new_export(accepted, move_the_classes)
     only = ("--only", "miou_points_lost", "--only", "equivalence")
@@ -289,6 +306,26 @@ def test_the_baselines_file_is_made_again_where_the_cache_is_gone_and_another_is
     refused = deploykit("gate", "--only", "latency_s")
     assert refused.code == 2
     assert "The cache holds another file than its name says." in refused.err
+
+
+@pytest.mark.parametrize(("second", "code"), [(0.2, 1), (0.05, 0)])
+def test_a_time_beyond_its_limit_is_measured_again_and_the_lower_one_counts(
+    project: Path, deploykit: Callable, here: Path, monkeypatch: pytest.MonkeyPatch, second: float, code: int
+) -> None:
+    budget = '[[budgets]]\nmeasure = "load_s"\nlimit = 0.1\ndevices = ["ours"]\nreason = "the first frame waits"\n'
+    (here / "deploykit.toml").write_text('recipe = "small/small.toml"\n' + budget, "utf-8")
+    left = [0.3, second]
+
+    def measure(gated: Sequence[Gated], say: object, *, max_seconds: float) -> dict[str, dict[Measure, Measurement]]:
+        found = {Measure.LOAD: Measurement(left.pop(0), device="ours")}
+        return {one.subject.name: found for one in gated}
+
+    monkeypatch.setattr(run, "measure_times", measure)
+    result = deploykit("gate", "--only", "load_s", "--json")
+    assert result.code == code
+    assert not left
+    (found,) = (one for one in json.loads(result.out)["body"]["findings"] if one["rule"] == "load_s")
+    assert found["measured"] == second
 
 
 @pytest.mark.parametrize(
