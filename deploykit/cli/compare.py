@@ -169,7 +169,7 @@ def _sentences(found: LatencyComparison) -> list[str]:
         lines.append(
             f"Noise floor, from A against itself in this run: {judged.noise_floor:.1%}. "
             f"Smallest difference that would have shown here four times out of five: {judged.smallest_effect:.1%}. "
-            f"Confidence of the interval of B / A: {judged.level:.2%}."
+            f"Confidence of the interval of B / A: {judged.level:.3%}."
         )
     if not found.complete:
         lines.append("Interrupted: this is what there was until then.")
