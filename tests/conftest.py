@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import pytest
 
 # Tests run in as many processes as there are cores: threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tables are as wide here as in any pipe that does not say otherwise.
+os.environ.pop("COLUMNS", None)
+
+# A shell in the background lets what it starts ignore Ctrl-C, and children take that over.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files of these folders share what their conftest.py exports once for a process.
 SHARING = (

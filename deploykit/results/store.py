@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.errors import ArtifactError, UsageError
-from deploykit.latency_records import Benchmark, Latency, Machine, OperationTime, Startup, Stopped
+from deploykit.latency_records import Benchmark, Latency, Machine, OperationTime, RunSummary, Startup, Stopped
 from deploykit.records import RECORD_VERSION, versioned
 from deploykit.vocab import Precision, Target
 
@@ -109,9 +109,7 @@ def _latencies(rows: list[dict[str, Any]]) -> Iterator[Latency]:
     known = {one.name for one in fields(Latency)}
     for row in rows:
         values = {key: value for key, value in row.items() if key in known and value is not None}
-        for key in ("samples_s", "starts_s", "sessions", "affinity", "interval_s"):
-            if key in values:
-                values[key] = tuple(values[key])
+        values.update({key: tuple(value) for key, value in values.items() if isinstance(value, list)})
         if not values["samples_s"]:
             raise ValueError(f"no samples of {values['artifact']}")
         for key, kind in (("target", Target), ("precision", Precision), ("stopped", Stopped)):
@@ -119,10 +117,13 @@ def _latencies(rows: list[dict[str, Any]]) -> Iterator[Latency]:
                 values[key] = kind(values[key])
         if "startup" in values:
             values["startup"] = Startup(**values["startup"])
-        values["operations"] = tuple(
-            OperationTime(**{**one, "modules": tuple(one["modules"])}) for one in values.get("operations", ())
-        )
+        values["operations"] = tuple(OperationTime(**_tuples(one)) for one in values.get("operations", ()))
+        values["summaries"] = tuple(RunSummary(**_tuples(one)) for one in values.get("summaries", ()))
         yield Latency(**values)
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def _damaged(path: Path, found: str) -> ArtifactError:

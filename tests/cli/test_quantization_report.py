@@ -115,7 +115,7 @@ def test_verbose_shows_where_a_cell_failed(deploykit, small):
     [
         (("--targets", "onnx,tensorrt"), ("--targets", "tensorrt", "coreml")),
         (("--precisions", "int4"), ("--precisions", "int4", "int8-weights")),
-        (("--held-out", "0"), ("--held-out", "1 or more")),
+        (("--held-out", "0"), ("--held-out", "greater than or equal to 1")),
         (("--runs", "0"), ("--runs", "at least 1")),
         (("--picture", "p.gif"), ("--picture", ".svg or .png")),
     ],
