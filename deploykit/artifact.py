@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploykit.atomic import replacing
 from deploykit.errors import ArtifactError
 from deploykit.records import (
     RECORD_VERSION,
@@ -130,9 +131,8 @@ def write_manifest(artifact: Artifact, folder: Path) -> None:
     """Write ``artifact`` as the sealed manifest of ``folder``; its path is relative, so that the folder can move."""
     record = versioned(_KIND, artifact)
     record["body"]["path"] = artifact.path.name
-    temporary = folder / f".{MANIFEST}.partial"
-    temporary.write_bytes(rendered_manifest(sealed(record)))
-    temporary.replace(folder / MANIFEST)
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_bytes(rendered_manifest(sealed(record)))
 
 
 def rendered_manifest(record: dict[str, Any]) -> bytes:
@@ -194,6 +194,20 @@ def find_artifacts(folder: Path) -> tuple[Artifact, ...]:
     return tuple(
         read_artifact(path) for path in manifests if not (path.parent.name.startswith(".") or _in_package(path))
     )
+
+
+def require_artifacts(folder: Path) -> tuple[Artifact, ...]:
+    """Return every artifact below ``folder``, at least one. Raises ArtifactError where there is none."""
+    found = find_artifacts(folder)
+    if not found:
+        raise ArtifactError(
+            "There is no artifact in the folder.",
+            where=str(folder),
+            found=f"no {MANIFEST} in it or below it" if folder.is_dir() else "no folder",
+            expected="a folder that deploykit export wrote",
+            next_step="export first, or name the file itself",
+        )
+    return found
 
 
 def changed_files(artifact: Artifact) -> tuple[str, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from deploykit.atomic import replacing
 from deploykit.errors import UsageError
 
 
@@ -132,14 +131,10 @@ def write_workflow(provider: Provider, folder: Path, *, overwrite: bool = False)
         raise UsageError(
             "The workflow exists already.", where=str(FILES[provider][0]), next_step="write over it with --force"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(workflow(provider), "utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(workflow(provider), "utf-8")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UsageError(
             "The workflow cannot be written.",
             where=str(FILES[provider][0]),

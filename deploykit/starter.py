@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 
+from deploykit.atomic import replacing
 from deploykit.checkpoint import read_checkpoint
 from deploykit.errors import UsageError
 from deploykit.network import recognise
@@ -46,18 +46,14 @@ def write_starter(
         lines.append(f"key_map = {{ {pairs} }}")
     rest = _CHECKPOINT_TABLES.sub("", known.path.read_text("utf-8")).rstrip()
     text = "\n".join([rest, "", *lines, ""])
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.toml")
     try:
-        temporary.write_text(text, "utf-8")
-        load_recipe(temporary)
-        temporary.replace(output)
+        with replacing(output) as temporary:
+            temporary.write_text(text, "utf-8")
+            load_recipe(temporary)
     except OSError as error:
         raise UsageError(
             "The recipe cannot be written.", where=str(output), found=error.strerror or str(error)
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return (
         f"{checkpoint.name} has the keys and shapes of {known.name} ({len(read.tensors)} tensors)",
         "keys do not tell how the network was trained: check mean, scale, colour order and classes in the recipe",

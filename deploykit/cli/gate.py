@@ -140,12 +140,12 @@ def _write(found: GateReport, junit: Path | None, summary: Path | None) -> None:
 
 
 def _write_file(path: Path, content: bytes, option: str) -> None:
+    from deploykit.atomic import replacing
     from deploykit.errors import UsageError
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UsageError(
             "The report cannot be written.",

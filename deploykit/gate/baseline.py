@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploykit.atomic import replacing
 from deploykit.errors import ArtifactError
 from deploykit.gate_records import COUNTED, Measure, Observed
 from deploykit.records import ExportPlan, to_json
@@ -121,13 +120,10 @@ def rendered_baseline(baseline: Baseline) -> bytes:
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
     """Write ``baseline`` to ``path``, whole or not at all. Raises ArtifactError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_bytes(rendered_baseline(baseline))
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(rendered_baseline(baseline))
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ArtifactError(
             "The baseline cannot be written.",
             where=str(path),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.artifact import MANIFEST, find_artifacts, read_artifact
+from deploykit.artifact import MANIFEST, read_artifact, require_artifacts
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.gate.rules import EQUIVALENCE, HASH, LATENCY_GROWTH
 from deploykit.gate_records import COUNTED, MASKS, MEASURED_BY_BENCH, Budget, Measure, Subject
@@ -40,15 +40,7 @@ def find_gated(
         RecipeError: a recipe that is not valid.
         UsageError: two artifacts that are the same thing, so that no baseline could tell them apart.
     """
-    artifacts = [one for path in paths for one in _at(path)] if paths else list(find_artifacts(output_dir))
-    if not artifacts:
-        raise ArtifactError(
-            "There is nothing to judge.",
-            where=str(output_dir),
-            found=f"no {MANIFEST} in it or below it",
-            expected="a folder that deploykit export wrote",
-            next_step="export first, or name the files themselves",
-        )
+    artifacts = [one for path in paths for one in _at(path)] if paths else require_artifacts(output_dir)
     own = [load_recipe(name) for name in named]
     project = project_recipe(folder)
     if project is not None:
@@ -80,15 +72,7 @@ def _at(path: Path) -> tuple[Artifact, ...]:
             "There is no such file.", where=str(path), found="nothing", expected="an exported file, or a folder of them"
         )
     if path.is_dir() and path.suffix.lower() not in packages:
-        found = find_artifacts(path)
-        if not found:
-            raise ArtifactError(
-                "There is no artifact in the folder.",
-                where=str(path),
-                found=f"no {MANIFEST} in it or below it",
-                expected="a folder that deploykit export wrote",
-            )
-        return found
+        return require_artifacts(path)
     artifact = read_artifact(path)
     if path.name != MANIFEST and artifact.path.resolve() != path.resolve():
         raise ArtifactError(

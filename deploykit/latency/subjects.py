@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.artifact import MANIFEST, find_artifacts, hash_files, read_artifact, require_unchanged
+from deploykit.artifact import MANIFEST, hash_files, read_artifact, require_artifacts, require_unchanged
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.records import Artifact
 from deploykit.targets.table import TARGETS, target_of
@@ -53,16 +53,7 @@ def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
         return [(artifact.path, artifact)]
     packages = {row.suffix for row in TARGETS.values()}
     if path.is_dir() and path.suffix.lower() not in packages:
-        found = find_artifacts(path)
-        if not found:
-            raise ArtifactError(
-                "There is no artifact in the folder.",
-                where=str(path),
-                found=f"no {MANIFEST} in it or below it",
-                expected="a folder that deploykit export wrote",
-                next_step="name the file itself",
-            )
-        return [(require_unchanged(one).path, one) for one in found]
+        return [(require_unchanged(one).path, one) for one in require_artifacts(path)]
     target_of(path)
     beside = path.parent / MANIFEST
     artifact_beside = read_artifact(beside) if beside.is_file() else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploykit.atomic import replacing
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.quantization_report import Cell, Figures, QuantizationReport, value_of
 from deploykit.report.drawing import Dot, Drawing, Item, Line, Words, as_pixels, as_svg
@@ -75,20 +76,16 @@ def write_chart(report: QuantizationReport, path: Path) -> None:
     """
     check_picture(path)
     drawing = chart(report)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        if path.suffix.lower() == ".png":
-            write_image(temporary, as_pixels(drawing))
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(as_svg(drawing), "utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            if path.suffix.lower() == ".png":
+                write_image(temporary, as_pixels(drawing))
+            else:
+                temporary.write_text(as_svg(drawing), "utf-8")
     except OSError as error:
         raise ArtifactError(
             "The picture cannot be written.", where=str(path), found=error.strerror or str(error)
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def chart(report: QuantizationReport) -> Drawing:

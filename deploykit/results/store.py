@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from deploykit.atomic import replacing
 from deploykit.errors import ArtifactError, UsageError
 from deploykit.latency_records import Benchmark, Latency, Machine, OperationTime, RunSummary, Startup, Stopped
 from deploykit.records import RECORD_VERSION, versioned
@@ -49,14 +49,10 @@ def save_run(run: Benchmark, folder: Path = FOLDER) -> Path:
     date = re.sub(r"[^0-9T]", "", run.started.split(".")[0].split("+")[0]) or "undated"
     name = f"{KIND}-{date}-{hashlib.sha256(content).hexdigest()[:8]}.json"
     path = folder / machine_folder(run.machine) / name
-    temporary = path.with_suffix(".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UsageError(
             "The run cannot be saved.",
             where=str(path),

@@ -332,7 +332,7 @@ def test_a_time_beyond_its_limit_is_measured_again_and_the_lower_one_counts(
     ("arguments", "said"),
     [
         (("gone.onnx",), "There is no such file."),
-        (("--output-dir", "gone"), "There is nothing to judge."),
+        (("--output-dir", "gone"), "There is no artifact in the folder."),
         (("--baseline", "gone.json"), "There is no such baseline."),
         (("--only", "beauty"), "There is no such rule."),
         (("--samples", "0"), "The value is out of range."),
@@ -340,7 +340,7 @@ def test_a_time_beyond_its_limit_is_measured_again_and_the_lower_one_counts(
         (("--max-seconds", "nan"), "The value is out of range."),
         (("--yes",), "--yes answers a question that is not asked."),
         (("--recipe", "sinett"), "There is no such recipe."),
-        (("--only", "hash", "--junit", "gone/j.xml"), "The report cannot be written."),
+        (("--only", "hash", "--junit", "deploykit.toml/j.xml"), "The report cannot be written."),
         (("--only", "hash", "--summary", "small"), "The report cannot be written."),
     ],
 )

@@ -109,5 +109,6 @@ def test_an_artifact_that_comes_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="cannot be written"):
-        write_baseline(baseline(), tmp_path / "gone" / "b.json")
+        write_baseline(baseline(), tmp_path / "file" / "b.json")
