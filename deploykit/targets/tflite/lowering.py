@@ -20,7 +20,12 @@ from deploykit.graph.passes.resize_as_products import resize_as_products
 from deploykit.graph.passes.transposed_convolution_by_phases import transposed_convolution_by_phases
 
 # Rewrites of the file itself, by name: targets/tflite/rewriting.py has them.
-ON_FILES: tuple[str, ...] = ("prelu_operator", "depth_to_space_operator", "transpose_pairs")
+ON_FILES: tuple[str, ...] = (
+    "prelu_operator",
+    "depth_to_space_operator",
+    "transpose_pairs",
+    "constants_along_axes",
+)
 
 # What LiteRT is faster with, as deploykit/targets/lowering_costs.py has it measured.
 FORMS: tuple[Pass, ...] = (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from deploykit.graph.graph import Recorder
+from deploykit.graph.passes.split_constant_sums import FEWEST, repeated_parts
 from deploykit.records import PassReport
-from deploykit.targets.tflite.flatbuffer import operator_code, read_model, write_model
+from deploykit.targets.tflite.flatbuffer import drop_unread, operator_code, read_model, write_model
 
 _B = schema.BuiltinOperator
 
@@ -28,6 +31,7 @@ def rewrite(path: Path, names: Sequence[str]) -> tuple[PassReport, ...]:
         for graph in model.subgraphs:
             one(model, graph, recorder)
         reports.append(recorder.report())
+    drop_unread(model)
     write_model(model, path)
     return tuple(reports)
 
@@ -102,7 +106,45 @@ def transpose_pairs(model: Any, graph: Any, recorder: Recorder) -> None:
         read = _readers(graph)
 
 
-PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (prelu_operator, depth_to_space_operator, transpose_pairs)
+def constants_along_axes(model: Any, graph: Any, recorder: Recorder) -> None:
+    """A large constant that is added is stored as the rows and columns it repeats: one ADD for each.
+
+    ``split_constant_sums`` has the algebra and does this to the graph; the converter sums its parts up again.
+    """
+    made: dict[int, list[int]] = {}
+    for op in list(graph.operators):
+        values = [_constant(model, graph, int(index)) for index in op.inputs] if _kind(model, op) == _B.ADD else []
+        fixed = [place for place, value in enumerate(values) if value is not None and value.size >= FEWEST]
+        if len(fixed) != 1:
+            continue
+        x, whole, end = int(op.inputs[1 - fixed[0]]), int(op.inputs[fixed[0]]), int(op.outputs[0])
+        parts = repeated_parts(torch.tensor(values[fixed[0]]).reshape(_shape(graph, whole)))
+        if parts is None or _shape(graph, x) != _shape(graph, end):
+            continue
+        name = _text(graph.tensors[whole].name)
+        if whole not in made:
+            made[whole] = [_add_constant(model, graph, f"{name}/{at}", one.numpy()) for at, one in enumerate(parts)]
+        for place, index in enumerate(made[whole][:-1]):
+            first = copy.deepcopy(op)
+            first.builtinOptionsType, first.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+            partial = copy.deepcopy(graph.tensors[end])
+            partial.name = f"{_text(partial.name)}/sum_{place}".encode()
+            graph.tensors.append(partial)
+            first.inputs, first.outputs = np.array([x, index], np.int32), np.array([len(graph.tensors) - 1], np.int32)
+            # By identity: operations are compared by nothing else.
+            graph.operators.insert(next(at for at, one in enumerate(graph.operators) if one is op), first)
+            x = len(graph.tensors) - 1
+        op.inputs = np.array([x, made[whole][-1]], np.int32)
+        kept = sum(part.numel() for part in parts)
+        recorder.fired((_text(graph.tensors[end].name),), f"{values[fixed[0]].size} numbers as {kept}")
+
+
+PASSES: tuple[Callable[[Any, Any, Recorder], None], ...] = (
+    prelu_operator,
+    depth_to_space_operator,
+    transpose_pairs,
+    constants_along_axes,
+)
 
 
 def _unread(op: Any, readers: dict[int, int]) -> bool:
@@ -181,12 +223,17 @@ def _prelu(
 
 def _slopes(model: Any, graph: Any, slopes: int) -> int:
     """Return a tensor (1, 1, C) of the slopes: PRELU shares them along height and width."""
-    old = graph.tensors[slopes]
+    values = _constant(model, graph, slopes)
+    return _add_constant(model, graph, _text(graph.tensors[slopes].name) + "/slopes", values.reshape(1, 1, -1))
+
+
+def _add_constant(model: Any, graph: Any, name: str, values: np.ndarray) -> int:
+    """Return the place of a new float32 tensor that holds ``values``."""
     tensor = schema.TensorT()
-    tensor.name, tensor.type = old.name + b"/slopes", old.type
-    tensor.shape = np.array([1, 1, int(old.shape[-1])], np.int32)
+    tensor.name, tensor.type = name.encode(), schema.TensorType.FLOAT32
+    tensor.shape = np.array(values.shape, np.int32)
     buffer = schema.BufferT()
-    buffer.data = model.buffers[old.buffer].data
+    buffer.data = np.frombuffer(np.ascontiguousarray(values, np.float32).tobytes(), np.uint8)
     tensor.buffer = len(model.buffers)
     model.buffers.append(buffer)
     graph.tensors.append(tensor)
