@@ -8,7 +8,7 @@ PHOTOS := $(if $(wildcard ../shared/cases),--photos ../shared/cases)
 
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints networks wheel clean
+.PHONY: setup demo test test-full gate check format lint type contracts docs docs-check bench checkpoints networks wheel clean
 
 setup: $(STAMP)
 
@@ -27,7 +27,16 @@ test: $(STAMP)
 test-full: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --full
 
-check: format-check lint type contracts docs-check test
+check: format-check lint type contracts docs-check test gate
+
+# The files of the bundled networks, held to deploykit.toml and gate-baseline.json.
+GATED := build/gate
+gate: $(STAMP)
+	rm -rf $(GATED)
+	$(BIN)/deploykit export sinet --target onnx --target tflite --output-dir $(GATED)
+	for name in rcrnet portraitnet mobilenetv3-sappm elb; do \
+	  $(BIN)/deploykit export $$name --target onnx --output-dir $(GATED) || exit; done
+	$(BIN)/deploykit gate --output-dir $(GATED) --samples 8 --clips 1 --max-seconds 10
 
 .PHONY: format-check
 format-check: $(STAMP)
