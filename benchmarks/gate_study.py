@@ -211,7 +211,7 @@ def a_point_lost(folder: Path) -> None:
         lost = next(
             one["measured"]
             for one in gate(folder, *MASKS)["findings"]
-            if "sinet" in one["artifact"] and one["unit"] == "points"
+            if "sinet" in one["subject"] and one["unit"] == "points"
         )
         if 1.0 <= lost <= 2.0:
             return
@@ -271,7 +271,7 @@ def one_run(folder: Path, index: int) -> dict[str, Any]:
     finally:
         load.kill()
         load.wait()
-    latency = next(one for one in findings if one["rule"] == "latency growth" and "sinet" in one["artifact"])
+    latency = next(one for one in findings if one["rule"] == "latency growth" and "sinet" in one["subject"])
     return {
         "index": index,
         "failed": sorted({one["rule"] for one in findings if one["fails"]}),
