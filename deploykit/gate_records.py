@@ -208,7 +208,7 @@ class Finding:
 class GateReport:
     """All findings of one run under its policy. ``passed``: none of them fails the gate.
 
-    ``baseline`` is the file they were held against, None for none.
+    ``baseline`` is the file they were held against, None for none. ``subjects`` are the artifacts that were judged.
     """
 
     passed: bool
@@ -217,6 +217,7 @@ class GateReport:
     inconclusive: Inconclusive
     baseline: str | None = None
     notes: tuple[str, ...] = ()
+    subjects: tuple[Subject, ...] = ()
 
     def count(self, verdict: GateVerdict) -> int:
         """Return how many findings have ``verdict``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deploykit.gate_records import Finding, GateReport, GateVerdict, Inconclusive
+from deploykit.gate_records import Finding, GateReport, GateVerdict, Inconclusive, Subject
 
 
 def decided(
@@ -15,8 +15,9 @@ def decided(
     inconclusive: Inconclusive,
     baseline: str | None = None,
     notes: Sequence[str] = (),
+    subjects: Sequence[Subject] = (),
 ) -> GateReport:
-    """Return ``findings`` with what fails the gate.
+    """Return ``findings`` on ``subjects`` with what fails the gate.
 
     A failure does. What was skipped does under ``strict``: nothing that should have been judged may be left out in
     CI. What noise left open does where the policy says so. Advice never does.
@@ -27,4 +28,5 @@ def decided(
     if inconclusive is Inconclusive.FAIL:
         failing.add(GateVerdict.INCONCLUSIVE)
     judged = tuple(replace(one, fails=not one.advice and one.verdict in failing) for one in findings)
-    return GateReport(not any(one.fails for one in judged), judged, strict, inconclusive, baseline, tuple(notes))
+    passed = not any(one.fails for one in judged)
+    return GateReport(passed, judged, strict, inconclusive, baseline, tuple(notes), tuple(subjects))

@@ -92,6 +92,7 @@ def run_gate(options: GateOptions, report: Say | None = None) -> GateReport:
         inconclusive=options.inconclusive,
         baseline=None if before is None else from_here(options.baseline_path),
         notes=notes,
+        subjects=[one.subject for one in gated],
     )
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from deploykit.attribution.records import Attribution
 from deploykit.records import Comparison
 from deploykit.verify.lint import Lint
 from deploykit.vocab import ColorOrder, InputKind, Layout, Precision, Target
-
-if TYPE_CHECKING:
-    from deploykit.attribution.records import Attribution
 
 
 class OutputForm(StrEnum):
@@ -158,6 +155,7 @@ class ArtifactVerification:
     ``precision`` chose the tolerances, and ``precision_source`` says who said so. ``manifest`` is None for a file
     without one; ``changed`` names the files that are not those of their manifest. ``findings`` hold every reason why
     it did not pass; ``notes`` what a person should know anyway. ``layers`` is there where it was asked for.
+    ``content_hash`` is that of the manifest.
     """
 
     recipe: str
@@ -176,6 +174,7 @@ class ArtifactVerification:
     findings: tuple[str, ...]
     notes: tuple[str, ...] = ()
     layers: Attribution | None = None
+    content_hash: str | None = None
 
     @property
     def passed(self) -> bool:

@@ -280,6 +280,7 @@ class _Run:
             findings=findings,
             notes=(*notes, *sizes.notes, *bound_notes, *_form_notes(runs), *((hint,) if hint else ()), *why_not),
             layers=layers,
+            content_hash=None if self.file.artifact is None else self.file.artifact.content_hash,
         )
 
     def _layers(
