@@ -24,6 +24,7 @@ from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.quantization_report import quantization_report
 from deploykit.cli.recipes import init, recipes
+from deploykit.cli.report import report
 from deploykit.cli.results import results
 from deploykit.cli.run import run
 from deploykit.cli.sensitivity import sensitivity
@@ -55,6 +56,7 @@ app.add_typer(ci, name="ci")
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)
 app.command()(results)
+app.command()(report)
 app.command()(papers)
 app.command()(recipes)
 app.command()(init)

@@ -1,0 +1,185 @@
+"""The verdict on everything in a folder: one sentence and its reasons. What was not judged is never a pass."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploykit.gate_records import GateReport, GateVerdict
+from deploykit.recipe import bundled_recipes
+from deploykit.report_page.records import Dossier, Left, Matched, Network, Reason, Standing, Verdict
+
+MIOU = "two_class_miou"
+_ORDER = (Standing.FAIL, Standing.OPEN, Standing.PASS)
+_DOUBTFUL = (Left.STALE, Left.UNREADABLE)
+
+
+def judge(matched: Matched, folder: Path) -> Verdict:
+    """Return the verdict on ``matched``; commands write into ``folder``.
+
+    It fails where anything failed: a manifest or file that is not as it was exported, a comparison, a verification, a
+    certificate, a finding of the gate. It passes where every artifact was verified, evaluated, measured and judged by a
+    gate, and nothing was skipped, inconclusive or stale. Everything else is open.
+    """
+    reasons = tuple(sorted(dict.fromkeys(_reasons(matched, folder)), key=lambda one: _ORDER.index(one.standing)))
+    worst = reasons[0].standing if reasons else Standing.PASS
+    return Verdict(worst, _sentence(worst, reasons, len(matched.dossiers)), reasons)
+
+
+def of_dossier(dossier: Dossier) -> Standing:
+    """Return whether the file is verified: it failed, it passed, or nothing says so."""
+    reasons = tuple(_integrity(dossier))
+    if reasons:
+        return Standing.FAIL
+    return Standing.PASS if dossier.artifact.comparisons else Standing.OPEN
+
+
+def _sentence(worst: Standing, reasons: tuple[Reason, ...], count: int) -> str:
+    files = "1 file" if count == 1 else f"{count} files"
+    if worst is Standing.PASS:
+        agree = "agrees with its checkpoint" if count == 1 else "agree with their checkpoints"
+        return f"Ready: {files} {agree} within tolerance, and the gate passed."
+    own = [one for one in reasons if one.standing is worst]
+    first = own[0].text
+    more = f", and {len(own) - 1} more" if len(own) > 1 else ""
+    if worst is Standing.FAIL:
+        return f"Not ready: {first}{more}."
+    return f"Open: nothing failed in {files}, but {first}{more}."
+
+
+def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
+    for one in matched.damaged:
+        yield Reason(Standing.FAIL, f"the manifest {one.path} cannot be read ({one.reason})")
+    for network in matched.networks:
+        yield from _of_network(network, folder)
+        for dossier in network.dossiers:
+            yield from _of_dossier(dossier, network, folder)
+    for record in matched.of_kind("verify-manifest"):
+        yield from (
+            Reason(Standing.FAIL, f"{record.body.artifact}: the link {link.name} of its chain fails ({link.detail})")
+            for link in record.body.links
+            if link.verdict.value == "FAIL"
+        )
+    for record in matched.of_kind("gate"):
+        yield from _of_the_gate_itself(record.body)
+    for skipped in matched.unmeasured:
+        yield Reason(Standing.OPEN, f"{skipped.name} was not measured ({skipped.reason})")
+    yield from (
+        Reason(Standing.OPEN, f"{one.path} is {one.why} ({one.reason})")
+        for one in matched.left_out
+        if one.why in _DOUBTFUL
+    )
+
+
+def _of_network(network: Network, folder: Path) -> Iterator[Reason]:
+    known = network.recipe in bundled_recipes()
+    recipe = network.recipe if known else f"{network.recipe}.toml"
+    target = shlex.quote(str(folder / network.recipe / "records" / "verify-reparam.json"))
+    made = network.verification
+    if made is None:
+        yield Reason(
+            Standing.OPEN,
+            f"folding and merging of {network.recipe} was not verified",
+            f"deploykit verify-reparam {shlex.quote(recipe)} --json > {target}",
+        )
+    elif not made.passed:
+        failed = [*made.findings, *(text for _, one in made.comparisons for text in one.failures)]
+        yield Reason(Standing.FAIL, f"folding and merging of {network.recipe} fails ({'; '.join(failed)[:200]})")
+
+
+def _of_dossier(dossier: Dossier, network: Network, folder: Path) -> Iterator[Reason]:
+    failures = tuple(_integrity(dossier))
+    yield from failures
+    if dossier.entry.changed:
+        return
+    if not dossier.artifact.comparisons:
+        yield Reason(Standing.OPEN, f"{dossier.name} was not verified", commands(dossier, network, folder)["verify"])
+    yield from _of_the_gate(dossier, network, folder)
+    if miou(dossier) is None:
+        yield Reason(
+            Standing.OPEN, f"mIoU of {dossier.name} is not measured", commands(dossier, network, folder)["evaluate"]
+        )
+    if not dossier.latencies:
+        yield Reason(
+            Standing.OPEN, f"latency of {dossier.name} is not measured", commands(dossier, network, folder)["bench"]
+        )
+
+
+def _integrity(dossier: Dossier) -> Iterator[Reason]:
+    """Yield what fails about the file itself."""
+    name, entry = dossier.name, dossier.entry
+    if entry.changed:
+        yield Reason(
+            Standing.FAIL,
+            f"{name} is not the file that was exported ({', '.join(entry.changed)} changed)",
+            _again(name),
+        )
+    if entry.broken:
+        yield Reason(Standing.FAIL, f"the manifest of {name} was changed ({', '.join(entry.broken[:3])})", _again(name))
+    if entry.certificate_faults:
+        yield Reason(Standing.FAIL, f"the certificate of {name} does not hold ({entry.certificate_faults[0]})")
+    for one in entry.artifact.comparisons:
+        if not one.passed:
+            yield Reason(Standing.FAIL, f"{name} differs from its checkpoint at {one.output} ({one.failures[0]})")
+    for verification in dossier.verifications:
+        for finding in verification.findings:
+            yield Reason(Standing.FAIL, f"the verification of {name} fails ({finding})")
+
+
+def _again(name: str) -> str:
+    return f"deploykit export {shlex.quote(name.split(maxsplit=1)[0])}"
+
+
+def _of_the_gate(dossier: Dossier, network: Network, folder: Path) -> Iterator[Reason]:
+    if not dossier.gated:
+        text = f"no gate judged {dossier.name}"
+        yield Reason(Standing.OPEN, text, commands(dossier, network, folder)["gate"])
+    for one in dossier.findings:
+        if one.advice or (one.verdict is GateVerdict.PASS and not one.fails):
+            continue
+        standing = Standing.FAIL if one.fails or one.verdict is GateVerdict.FAIL else Standing.OPEN
+        said = "fails" if standing is Standing.FAIL else f"is {one.verdict}"
+        yield Reason(standing, f"the gate's rule {one.rule} {said} for {dossier.name} ({one.reason})", one.command)
+
+
+def _of_the_gate_itself(report: GateReport) -> Iterator[Reason]:
+    """Yield findings on no artifact of this folder, such as a budget that nothing falls under."""
+    known = {one.name for one in report.subjects}
+    for one in report.findings:
+        if one.subject in known or one.advice or (one.verdict is GateVerdict.PASS and not one.fails):
+            continue
+        standing = Standing.FAIL if one.fails else Standing.OPEN
+        yield Reason(
+            standing, f"the gate's rule {one.rule} is {one.verdict} for {one.subject} ({one.reason})", one.command
+        )
+
+
+def miou(dossier: Dossier) -> float | None:
+    """Return the mean IoU of portrait and background, 0 to 1; None where it was not measured."""
+    for scored in dossier.scores:
+        for summary in scored.evaluation.summaries:
+            if summary.metric == MIOU and summary.estimate is not None:
+                return summary.estimate.value
+    return None
+
+
+def commands(dossier: Dossier, network: Network, folder: Path) -> dict[str, str]:
+    """Return what makes the missing records of ``dossier``, as command lines for a POSIX shell."""
+    file = shlex.quote(str(dossier.artifact.path))
+    records = folder / network.recipe / "records"
+    known = network.recipe in bundled_recipes()
+    recipe = network.recipe if known else f"{network.recipe}.toml"
+
+    def to(kind: str, name: str = "") -> str:
+        place = records / f"{kind}{'-' + name if name else ''}.json"
+        return shlex.quote(str(place))
+
+    short = dossier.entry.manifest.parent.name
+    everything = shlex.quote(str(folder))
+    return {
+        "verify": f"deploykit verify {file} --json > {to('verify', short)}",
+        "evaluate": f"deploykit evaluate {shlex.quote(recipe)} {file} --json > {to('evaluate', short)}",
+        "bench": f"deploykit bench {file} --json > {to('bench', short)}",
+        "gate": f"deploykit gate {everything} --json > {shlex.quote(str(folder / 'gate.json'))}",
+    }
