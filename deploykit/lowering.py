@@ -202,6 +202,13 @@ def rewritten(graph: Graph, recipe: Recipe, plan: ExportPlan, *, until: str | No
     return optimize.optimize(whole, optimizing)
 
 
+def decides_rewriting(plan: ExportPlan) -> tuple[object, ...]:
+    """Return what of ``plan`` decides what ``rewritten`` gives: plans that are alike in it share one graph."""
+    names = [name for name in plan.passes if name in (*simplify.PASSES, *optimize.PASSES)]
+    needed = frozenset(names) - frozenset(optional_passes(plan.target))
+    return (*names, needed, plan.input_kind, plan.output_kind, plan.target is Target.COREML)
+
+
 def with_contracts(graph: Graph, recipe: Recipe, plan: ExportPlan) -> Graph:
     """Return the simplified ``graph`` with the preprocessing and the kind of output that ``plan`` puts in the file."""
     return _with_contract(_with_preprocessing(graph, recipe, plan), recipe, plan)

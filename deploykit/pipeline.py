@@ -26,6 +26,7 @@ from deploykit.graph.passes.build_in_preprocessing import NAME as BUILD_IN
 from deploykit.graph.passes.build_in_preprocessing import SMALLEST_NORMAL_HALF
 from deploykit.lowering import (
     ExportOptions,
+    decides_rewriting,
     finish,
     needs_calibration,
     optional_passes,
@@ -122,8 +123,7 @@ class Exporter:
 
         Raises VerificationError where rewriting changed the network, naming the pass.
         """
-        key = (plan.passes, plan.input_kind, plan.output_kind, plan.target is Target.COREML)
-        if key not in self._exact:
+        if (key := decides_rewriting(plan)) not in self._exact:
             graph = rewritten(self.training, self.network.recipe, plan)
             self._require_equal(graph, plan)
             self._exact[key] = graph

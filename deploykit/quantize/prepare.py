@@ -75,19 +75,20 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
     if plan.precision is Precision.INT8:
         strengths = STRENGTHS if wanted.equalization is None else (wanted.equalization,)
     estimators = tuple(Estimator) if wanted.estimator is None else (wanted.estimator,)
-    largest = {}
+    channels, largest = None, {}
     if strengths != (0.0,):
         say("measuring the channels")
         quantized = first.read_by_layers()
-        seen_channels = first.channels(images).largest
-        largest = {name: value for name, value in seen_channels.items() if everything or name in quantized}
+        channels = first.channels(images)
+        largest = {name: value for name, value in channels.largest.items() if everything or name in quantized}
     reference = tuple(_named(exact, graph_inputs(exact, recipe, one)) for one in calibration.judge)
-    best: tuple[float, Prepared, dict[str, Seen]] | None = None
+    best: tuple[float, Prepared, dict[str, Seen], Simulation] | None = None
     for strength in strengths:
         say(f"simulating integers, channels equalized by {strength:g}")
         graph = equalize_channels(exact, largest, strength) if strength else exact
         if wanted.correct_biases:
-            graph = correct_biases(graph, Simulation(graph).channels(images).means)
+            as_it_is = channels if graph is exact else None
+            graph = correct_biases(graph, (as_it_is or Simulation(graph).channels(images)).means)
         simulation = Simulation(finish(graph, plan), everything=everything)
         corrected = len(graph.report(correcting.NAME).fired)
         if not plan.precision.quantizes_activations:
@@ -97,11 +98,10 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
             snr_db = simulation.snr_db(judging, ranges_of(seen, estimator), expected=expected)
             if best is None or snr_db > best[0]:
                 found = Prepared(graph, estimator, strength, corrected, (), simulation.layer_of)
-                best = (snr_db, found, seen)
+                best = (snr_db, found, seen, simulation)
     assert best is not None
-    _, found, seen = best
+    _, found, seen, simulation = best
     say("ranking the layers")
-    simulation = Simulation(finish(found.graph, plan), everything=everything)
     ranking = rank(simulation, judging, seen, found.estimator, expected)
     return replace(found, ranking=ranking, reference=reference)
 

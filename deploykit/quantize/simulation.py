@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from deploykit.graph.capture import cast_graph
 from deploykit.graph.graph import Graph, aten, constant, is_call, sources
 from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED
 from deploykit.graph.passes.correct_biases import rounded_to_8_bits
+from deploykit.graph.walk import Walk, compute_plainly
 from deploykit.quantize.estimators import LEVELS, Seen, estimate, see
 from deploykit.targets.base import Array
 from deploykit.targets.quantized import Range
@@ -44,6 +46,7 @@ class Simulation:
     def __init__(self, graph: Graph, *, everything: bool = False) -> None:
         self.module = cast_graph(graph, torch.float32).module
         self.everything = everything
+        self._walk = Walk(self.module)
         self.layer_of: dict[str, str] = {}
         self._rounded: dict[str, Tensor] = {}
         for node in self.module.graph.nodes:
@@ -66,10 +69,18 @@ class Simulation:
 
     def values(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return every floating-point value of one run, by node name, inputs of the graph among them."""
-        watch = _Watch(self.module)
+        named = zip(self._walk.placeholders, inputs, strict=True)
+        found = {node.name: value for node, value in named if value.is_floating_point()}
+
+        def compute(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+            value = compute_plainly(node, args, kwargs)
+            if isinstance(value, Tensor) and value.is_floating_point():
+                found[node.name] = value
+            return value
+
         with torch.no_grad():
-            watch.run(*inputs)
-        return watch.values
+            self._walk.run(inputs, compute)
+        return found
 
     def channels(self, images: Sequence[Sequence[Tensor]]) -> Channels:
         """Return the largest magnitude and the mean of each channel over ``images``."""
@@ -107,9 +118,20 @@ class Simulation:
         self, inputs: Sequence[Tensor], ranges: Mapping[str, Range], layers: Collection[str]
     ) -> tuple[np.ndarray, ...]:
         """Return the outputs for ``inputs`` with ``layers`` in integers of ``ranges``."""
-        quantizing = _Quantizing(self, ranges, frozenset(layers))
+        chosen = frozenset(layers)
+
+        def compute(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+            if self.layer_of[node.name] not in chosen:
+                return compute_plainly(node, args, kwargs)
+            if is_call(node, *LAYERS):
+                weight = self._rounded.get(node.name, args[1])
+                given = _level(args[0], node.args[0], ranges)
+                return _level(compute_plainly(node, (given, weight, *args[2:]), kwargs), node, ranges)
+            value = compute_plainly(node, args, kwargs)
+            return _level(value, node, ranges) if self.everything else value
+
         with torch.no_grad():
-            result = quantizing.run(*inputs)
+            result = self._walk.run(inputs, compute)
         return tuple(one.numpy() for one in result)
 
     def snr_db(
@@ -137,43 +159,13 @@ def ranges_of(seen: Mapping[str, Seen], estimator: Estimator) -> dict[str, Range
     return {name: estimate(one, estimator) for name, one in finite.items()}
 
 
-class _Watch(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.values: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        value = super().run_node(n)
-        if n.op in ("call_function", "placeholder") and isinstance(value, Tensor) and value.is_floating_point():
-            self.values[n.name] = value
+def _level(value: object, node: object, ranges: Mapping[str, Range]) -> object:
+    """Return ``value`` on the levels of the range of ``node``."""
+    known = ranges.get(node.name) if isinstance(node, fx.Node) else None
+    if known is None or not isinstance(value, Tensor) or not value.is_floating_point():
         return value
-
-
-class _Quantizing(fx.Interpreter):
-    def __init__(self, simulation: Simulation, ranges: Mapping[str, Range], layers: frozenset[str]) -> None:
-        super().__init__(simulation.module)
-        self._simulation, self._ranges, self._layers = simulation, ranges, layers
-
-    def run_node(self, n: fx.Node) -> object:
-        simulation = self._simulation
-        if n.op != "call_function" or simulation.layer_of[n.name] not in self._layers:
-            return super().run_node(n)
-        if is_call(n, *LAYERS):
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            weight = simulation._rounded.get(n.name, args[1])
-            given = self._level(args[0], n.args[0])
-            assert callable(n.target)
-            return self._level(n.target(given, weight, *args[2:], **kwargs), n)
-        value = super().run_node(n)
-        return self._level(value, n) if simulation.everything else value
-
-    def _level(self, value: object, node: object) -> object:
-        """Return ``value`` on the levels of the range of ``node``."""
-        known = self._ranges.get(node.name) if isinstance(node, fx.Node) else None
-        if known is None or not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        scale = (known.highest - known.lowest) / (LEVELS - 1)
-        if scale <= 0:
-            return value
-        zero = round(-known.lowest / scale)
-        return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, LEVELS - 1)
+    scale = (known.highest - known.lowest) / (LEVELS - 1)
+    if scale <= 0:
+        return value
+    zero = round(-known.lowest / scale)
+    return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, LEVELS - 1)
