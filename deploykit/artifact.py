@@ -97,14 +97,17 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)
         yield temporary
-        _replace(temporary, folder)
+        put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; of several exports at once the last one stays, each of them whole."""
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=folder.parent) as aside:
+def put_in_place(new: Path, folder: Path, *, scratch: Path | None = None) -> None:
+    """Put ``new`` in the place of ``folder``; of several exports at once the last one stays, each of them whole.
+
+    What was there lies in ``scratch`` until it is removed, a folder on the same disk; None: beside ``folder``.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=scratch or folder.parent) as aside:
         for turn in range(_TURNS):
             old: Path | None = Path(aside) / str(turn)
             try:
@@ -187,13 +190,17 @@ def _in_package(manifest: Path) -> bool:
 
 
 def find_artifacts(folder: Path) -> tuple[Artifact, ...]:
-    """Return every artifact below ``folder`` in order of path; an empty tuple where there is none."""
+    """Return every artifact below ``folder`` in order of path; an empty tuple where there is none.
+
+    Hidden folders are passed over, with all that is in them: work in progress lies there.
+    """
+    manifests = []
     # A glob would fail on a folder that somebody removes meanwhile.
-    walked = os.walk(folder, onerror=lambda error: None) if folder.is_dir() else ()
-    manifests = sorted(Path(place) / MANIFEST for place, _, names in walked if MANIFEST in names)
-    return tuple(
-        read_artifact(path) for path in manifests if not (path.parent.name.startswith(".") or _in_package(path))
-    )
+    for place, inner, names in os.walk(folder, onerror=lambda error: None) if folder.is_dir() else ():
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if MANIFEST in names and not _in_package(Path(place) / MANIFEST):
+            manifests.append(Path(place) / MANIFEST)
+    return tuple(read_artifact(path) for path in sorted(manifests))
 
 
 def require_artifacts(folder: Path) -> tuple[Artifact, ...]:

@@ -152,6 +152,37 @@ class Variant(Section):
     """As `--opset`."""
 
 
+class PipelineSection(Section):
+    """What `deploykit pipeline` makes of the recipe, and what it judges that by."""
+
+    targets: (
+        Annotated[tuple[Annotated[Target, FROM_TOML], ...], FROM_TOML, AfterValidator(some), AfterValidator(once)]
+        | None
+    ) = None
+    """The targets to export to; without it all that are installed."""
+    precisions: (
+        Annotated[tuple[Annotated[Precision, FROM_TOML], ...], FROM_TOML, AfterValidator(some), AfterValidator(once)]
+        | None
+    ) = None
+    """The precisions of each target; without it fp32, fp16 and int8."""
+    input_kind: Annotated[InputKind, FROM_TOML] = InputKind.TENSOR
+    """As `--input-kind` of export."""
+    output_kind: Annotated[OutputKind, FROM_TOML] = OutputKind.LOGITS
+    """As `--output-kind` of export."""
+    calibration: Text | None = None
+    """As `--calibration` of export, relative to the recipe's folder."""
+    calibration_images: int = Field(default=32, ge=8)
+    """As `--calibration-images` of export."""
+    max_drop: float | None = Field(default=None, ge=0, le=100)
+    """As `--max-drop` of export."""
+    data: Text | None = None
+    """As `--data` of evaluate, relative to the recipe's folder."""
+    samples: int = Field(default=32, ge=1, le=128)
+    """As `--samples` of evaluate: how many synthetic portraits, where there is no `data`."""
+    clips: int = Field(default=2, ge=0, le=64)
+    """As `--clips` of evaluate."""
+
+
 class RecipeFile(Section):
     """The whole of a ``recipes/*.toml``."""
 
@@ -181,6 +212,8 @@ class RecipeFile(Section):
     """Named ways to export."""
     budgets: Annotated[tuple[BudgetSection, ...], FROM_TOML] = ()
     """What the gate holds exported files to."""
+    pipeline: PipelineSection | None = None
+    """What `deploykit pipeline` makes; without it the defaults."""
 
     @field_validator("format_version", mode="before")
     @classmethod

@@ -27,6 +27,7 @@ SHARING = (
     "tests/evaluation",
     "tests/inspection",
     "tests/provenance",
+    "tests/stages",
     "tests/verification",
 )
 

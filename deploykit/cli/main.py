@@ -22,6 +22,7 @@ from deploykit.cli.export import export
 from deploykit.cli.gate import gate
 from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
+from deploykit.cli.pipeline import pipeline
 from deploykit.cli.quantization_report import quantization_report
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.report import report
@@ -52,6 +53,7 @@ app.command()(bench)
 app.command()(compare)
 app.command()(devices)
 app.command()(gate)
+app.command()(pipeline)
 app.add_typer(ci, name="ci")
 app.command()(sensitivity)
 app.command("quantization-report")(quantization_report)

@@ -39,7 +39,9 @@ RULES = (HASH, EQUIVALENCE, *(measure.value for measure in Measure))
 class GateOptions:
     """What a user may choose. ``baseline`` None: ``gate-baseline.json`` here, where there is one.
 
-    ``only`` are rules or measures to judge, all where it is empty; ``max_seconds`` is for each comparison.
+    ``only`` are rules or measures to judge, all where it is empty; ``max_seconds`` is for each comparison. With
+    ``complete`` the ``paths`` are all that there is: a budget, or an artifact of the baseline, that none of them has to
+    do with is a finding.
     """
 
     paths: tuple[Path, ...] = ()
@@ -53,6 +55,7 @@ class GateOptions:
     max_seconds: float = 30.0
     strict: bool = False
     inconclusive: Inconclusive = Inconclusive.RETRY
+    complete: bool = False
     folder: Path = field(default_factory=Path.cwd)
 
     @property
@@ -84,7 +87,7 @@ def run_gate(options: GateOptions, report: Say | None = None) -> GateReport:
     findings = [found for one in observed for found in judge_artifact(Context(one, chosen, before))]
     if options.only:
         notes = (*notes, "only some rules were applied: " + ", ".join(sorted(options.only)))
-    elif not options.paths:
+    elif options.complete or not options.paths:
         findings += asleep(observed, budgets, before)
     return decided(
         findings,

@@ -1,0 +1,39 @@
+"""One pipeline at a time in a folder: a lock that the system gives up with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploykit.errors import ArtifactError
+
+
+@contextmanager
+def locked(path: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock at ``path`` for ``folder``; raises ArtifactError where another process holds it.
+
+    A process that ends in whichever way, ``kill -9`` included, holds it no longer: there is no stale lock to remove.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip()
+            raise ArtifactError(
+                "Another pipeline works in this folder.",
+                where=str(folder),
+                found=f"process {holder}" if holder else "a process that has just begun",
+                expected="one pipeline at a time in a folder",
+                next_step="wait for it, or give this one its own --output-dir",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,172 @@
+"""A whole pipeline: recipes and options become stages, those that are not up to date are done, the rest is said."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deploykit.artifact import MANIFEST, require_writable
+from deploykit.errors import CheckpointError, UsageError
+from deploykit.recipe import Recipe, default_recipe, load_recipe, project_file
+from deploykit.stages.keys import Inputs
+from deploykit.stages.lock import locked
+from deploykit.stages.plan import PipelineOptions, plan_stages, settings_of
+from deploykit.stages.records import PipelineRun, Stage, StageKind, StageResult
+from deploykit.stages.scheduler import Listener, Scheduler, in_order
+from deploykit.stages.store import Store
+from deploykit.stages.tasks import Task
+from deploykit.stages.workers import Worker
+from deploykit.targets.table import TARGETS
+from deploykit.vocab import Target
+
+RECORDS = "records"
+
+
+@dataclass(frozen=True)
+class _Project:
+    """The recipes of one run, their weights, and what decides their stages."""
+
+    recipes: Mapping[str, Recipe]
+    checkpoints: Mapping[str, Path]
+    options: PipelineOptions
+    store: Store
+    inputs: Inputs
+
+    def decided_by(self, stage: Stage) -> dict[str, str]:
+        """Return what decides ``stage`` besides the artifacts that it is given."""
+        recipe = self.recipes.get(stage.recipe)
+        settings = None if recipe is None else settings_of(recipe, self.options)
+        found = self.inputs.of(stage, recipe, settings, self.checkpoints.get(stage.recipe))
+        if recipe is None:
+            found |= {f"the recipe {name}": one.sha256 for name, one in self.recipes.items()}
+        return found
+
+    def task(self, stage: Stage, taken: Sequence[StageResult]) -> Task:
+        """Return ``stage`` as a process is told to do it, with the artifacts of the exports ``taken``."""
+        options, recipe = self.options, self.recipes.get(stage.recipe)
+        task = Task(
+            stage=stage,
+            root=self.store.root,
+            work=self.store.work,
+            record=record_of(stage),
+            artifacts=tuple(self.store.root / one for result in taken for one in _manifests(result)),
+            recipes=tuple(one.path for one in self.recipes.values()),
+            max_seconds=options.max_seconds,
+            strict=in_ci(),
+            complete=options.targets is None and options.precisions is None,
+            verbose=options.verbose,
+        )
+        if recipe is None:
+            return task
+        return Task(
+            **{
+                **task.__dict__,
+                "recipe": recipe.path,
+                "recipe_sha256": recipe.sha256,
+                "settings": settings_of(recipe, options),
+                "checkpoint": None if options.checkpoint is None else options.checkpoint.resolve(),
+                "checkpoint_key": options.checkpoint_key,
+                "checkpoint_sha256": self.inputs.digest(self.checkpoints[recipe.name]),
+            }
+        )
+
+
+def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener: Listener) -> PipelineRun:
+    """Return what became of every stage of the recipes called ``names``; without any, of the project's or the default.
+
+    Artifacts lie where ``deploykit export`` puts them below ``options.output_dir``, records in ``<recipe>/records``.
+    What fails is a result, not an error; Ctrl-C ends the run with what is done until then.
+
+    Raises:
+        RecipeError: no such recipe, or not a valid one.
+        CheckpointError: a recipe without weights, where none are given.
+        TargetError, UsageError: something named that cannot be, before anything is done.
+        ArtifactError: the folder cannot be written, or another pipeline works in it.
+    """
+    started = time.monotonic()
+    here = Path.cwd()
+    recipes = [load_recipe(name) for name in names or (default_recipe(here),)]
+    checkpoints = _checkpoints(recipes, options)
+    missing = {target: reason for target in TARGETS if (reason := _missing(target))}
+    stages = plan_stages(recipes, options, missing=missing, budgets=_budgets(recipes, here))
+    require_writable(options.output_dir)
+    store = Store(options.output_dir.absolute())
+    store.lock.parent.mkdir(parents=True, exist_ok=True)
+    inputs = Inputs(here, checkpoint_key=options.checkpoint_key, max_seconds=options.max_seconds)
+    project = _Project({one.name: one for one in recipes}, checkpoints, options, store, inputs)
+    with locked(store.lock, options.output_dir):
+        notes: tuple[str, ...] = ()
+        if left := store.clean():
+            notes = (f"removed what a run before this one left half-done: {left} item{'' if left == 1 else 's'}",)
+        scheduler = Scheduler(
+            stages=stages,
+            store=store,
+            inputs=project.decided_by,
+            task=project.task,
+            hire=partial(Worker, store.work, verbose=options.verbose),
+            listener=listener,
+            jobs=options.jobs,
+            fresh=options.fresh,
+        )
+        scheduler.run()
+        store.clean()
+    return PipelineRun(options.output_dir, in_order(stages, scheduler.results), time.monotonic() - started, notes)
+
+
+def record_of(stage: Stage) -> str:
+    """Return where the record of ``stage`` is, relative to the pipeline's folder; the manifest is that of an export."""
+    if not stage.recipe:
+        return f"{stage.kind}.json"
+    cell = f"-{stage.target}-{stage.precision}" if stage.target else ""
+    return f"{stage.recipe}/{RECORDS}/{stage.kind}{cell}.json"
+
+
+def in_ci() -> bool:
+    """Whether this is a run of continuous integration, where what is skipped fails the gate."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def _manifests(result: StageResult) -> list[str]:
+    if result.kind is not StageKind.EXPORT:
+        return []
+    # A Core ML package has a Manifest.json of its own, below the artifact's folder.
+    return [one.path for one in result.outputs if one.path.endswith(f"/{MANIFEST}")][:1]
+
+
+def _missing(target: Target) -> str:
+    row = TARGETS[target]
+    missing = row.missing()
+    return f"not installed: {', '.join(missing)}; {row.install_command()}" if missing else ""
+
+
+def _checkpoints(recipes: Sequence[Recipe], options: PipelineOptions) -> dict[str, Path]:
+    if options.checkpoint is not None and len(recipes) > 1:
+        raise UsageError(
+            "A checkpoint belongs to one recipe.",
+            where="--checkpoint",
+            found=f"{len(recipes)} recipes",
+            expected="one recipe",
+        )
+    found = {}
+    for recipe in recipes:
+        path = options.checkpoint or recipe.checkpoint_path()
+        if path is None or not path.is_file():
+            raise CheckpointError(
+                "There are no trained weights.",
+                where=str(recipe.path) if path is None else str(path),
+                found="no checkpoint in the recipe" if path is None else "no file",
+                expected="[checkpoint] in the recipe, or --checkpoint FILE",
+            )
+        found[recipe.name] = path.resolve()
+    return found
+
+
+def _budgets(recipes: Sequence[Recipe], folder: Path) -> bool:
+    project = project_file(folder)
+    names = {one.name for one in recipes}
+    shared = project.budgets if project else ()
+    return any(not one.recipes or names & {*one.recipes} for one in shared) or any(one.file.budgets for one in recipes)

@@ -1,0 +1,94 @@
+"""``deploykit pipeline`` as a user sees it: tables, JSON, exit codes, and how little an up-to-date run costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+from stages.test_killed_runs import COMMAND, ROOT
+
+# What takes seconds to import, or says that a network was touched.
+HEAVY = ("torch", "numpy", "scipy", "cv2", "onnx", "onnxruntime", "coremltools")
+WATCHED = f"""
+import atexit, json, os, sys
+def tell():
+    heavy = [name for name in {HEAVY!r} if name in sys.modules]
+    cpu = os.times()
+    sys.stderr.write("\\n" + json.dumps({{"heavy": heavy, "cpu_s": cpu.user + cpu.system}}))
+atexit.register(tell)
+{COMMAND}
+"""
+
+
+def run(program, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, "pipeline", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def test_with_nothing_to_do_it_is_quick_and_says_so(finished, copied):
+    arguments = (finished.recipe, "-o", copied, "--skip", "bench", "--precision", "fp32", "--json")
+    run(WATCHED, *arguments)
+    done = run(WATCHED, *arguments)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stderr.splitlines()[-1])
+    assert told["heavy"] == []
+    # The figure is under 3 s of wall time; its processor time does not depend on what else runs.
+    assert told["cpu_s"] < 3
+    assert "Nothing to do: 4 stages are up to date; 2 skipped." in done.stderr
+    body = json.loads(done.stdout)["body"]
+    assert body["passed"]
+    assert body["nothing_to_do"]
+    assert [one["outcome"] for one in body["stages"]] == [*["up to date"] * 4, "skipped", "skipped"]
+
+
+def test_tables_show_artifacts_and_stages(finished, copied):
+    done = run(COMMAND, finished.recipe, "-o", copied, "--skip", "bench,gate", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "tiny" in line]
+    assert "onnx" in rows[0]
+    assert rows[0].count("up to date") == 3
+    assert "points" in rows[0]
+    assert "tiny/verify-reparam" in rows[1]
+    assert "skipped: --skip gate" in done.stdout
+
+
+def test_mistakes_are_named_before_anything_is_done(finished, tmp_path):
+    for arguments, said in (
+        (("--target", "onx"), "onx"),
+        (("--precision", "fp32,"), "an empty name"),
+        (("--skip", "export"), "verify, evaluate, bench, gate"),
+        (("--precision", "palette4"), "has no palette4 files"),
+    ):
+        done = run(COMMAND, finished.recipe, "-o", tmp_path / "new", *arguments)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_bug_in_a_process_names_the_stage_and_shows_its_traceback(finished, tmp_path):
+    """A process that is killed while it works, as where memory runs out, is a bug's exit code with the stage's name."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COMMAND, "pipeline", str(finished.recipe), "-o", str(tmp_path), "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "verify-reparam: begins" in line:
+            break
+    (worker,) = psutil.Process(process.pid).children()
+    worker.kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 70
+    assert "tiny/verify-reparam: failed" in err
+    assert "SIGKILL" in err
+    assert "not run: tiny/verify-reparam failed" in err
+
+
+def test_help_imports_nothing_heavy():
+    done = run(WATCHED, "--help")
+    assert done.returncode == 0
+    assert json.loads(done.stderr.splitlines()[-1])["heavy"] == []

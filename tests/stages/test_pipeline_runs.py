@@ -1,0 +1,144 @@
+"""A real pipeline on a tiny network: what it leaves behind, what it does again and why, what a failure stops."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from stages.conftest import Ear
+
+from deploykit.artifact import find_artifacts, read_artifact, require_unchanged
+from deploykit.errors import ArtifactError, CheckpointError, TargetError, UsageError
+from deploykit.evaluation.evaluate import Options, evaluate
+from deploykit.provenance.check import check_manifest
+from deploykit.provenance.measurements import keep_measurements
+from deploykit.stages.lock import locked
+from deploykit.stages.records import Outcome
+from deploykit.stages.run import run_pipeline
+from deploykit.stages.store import Store
+from deploykit.vocab import Precision, Target
+
+FP32 = (Precision.FP32,)
+PASSED = ["tiny/verify-reparam", "tiny/export/onnx-fp32", "tiny/verify/onnx-fp32", "tiny/evaluate/onnx-fp32"]
+
+
+def by_outcome(run, outcome):
+    return [one.stage for one in run.stages if one.outcome is outcome]
+
+
+def test_artifacts_and_records_lie_where_the_other_commands_look(finished):
+    (artifact,) = find_artifacts(finished.folder)
+    require_unchanged(artifact)
+    assert artifact.path.parent == finished.folder / "tiny" / artifact.plan.folder()
+    assert check_manifest(artifact.path.parent / "manifest.json", recipe=finished.recipe).passed
+    records = {path.stem: json.loads(path.read_bytes()) for path in (finished.folder / "tiny" / "records").iterdir()}
+    assert {name: record["kind"] for name, record in records.items()} == {
+        "verify-reparam": "verify-reparam",
+        "verify-onnx-fp32": "verify",
+        "evaluate-onnx-fp32": "evaluate",
+    }
+    assert records["verify-onnx-fp32"]["body"]["passed"] is True
+    network, file = records["evaluate-onnx-fp32"]["body"]["evaluations"]
+    assert file["content_hash"] == artifact.content_hash
+    assert len(network["images"]) == 2
+    assert not list((finished.folder / ".pipeline" / "work").glob("[!t]*"))
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else(finished):
+    run = finished.run
+    assert by_outcome(run, Outcome.DONE) == PASSED
+    (failed,) = (one for one in run.stages if one.outcome is Outcome.FAILED)
+    assert failed.stage == "tiny/export/onnx-fp16"
+    assert failed.exit_code == 1 == run.exit_code
+    assert "no file in half precision is as exact" in failed.reason
+    stopped = {one.stage: one.reason for one in run.stages if one.outcome is Outcome.NOT_RUN}
+    assert stopped == dict.fromkeys(
+        ("tiny/verify/onnx-fp16", "tiny/evaluate/onnx-fp16"), "tiny/export/onnx-fp16 failed"
+    )
+    reasons = {one.stage: one.reason for one in run.stages if one.outcome is Outcome.SKIPPED}
+    assert reasons == {
+        "tiny/bench": "--skip bench",
+        "gate": "no budgets in the recipe or in deploykit.toml",
+    }
+    assert finished.ear.begun["tiny/export/onnx-fp32"] == "never done"
+
+
+def test_nothing_is_done_twice_wherever_the_folder_lies(finished, copied):
+    ear = Ear()
+    run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), ear)
+    assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
+    assert run.passed
+    assert not ear.begun
+    assert run.stages[0].cpu_seconds == finished.run.stages[0].cpu_seconds
+
+
+def test_what_was_changed_or_removed_is_made_again_and_said(finished, copied):
+    (before,) = find_artifacts(copied)
+    before.path.write_bytes(before.path.read_bytes()[:-1] + b"!")
+    (copied / "tiny" / "records" / "evaluate-onnx-fp32.json").unlink()
+    ear = Ear()
+    run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), ear)
+    name = before.path.relative_to(copied).as_posix()
+    assert ear.begun == {
+        "tiny/export/onnx-fp32": f"{name} was changed",
+        "tiny/evaluate/onnx-fp32": "tiny/records/evaluate-onnx-fp32.json is missing",
+    }
+    assert by_outcome(run, Outcome.DONE) == list(ear.begun)
+    # The same bytes again: what the others were made from did not change.
+    assert by_outcome(run, Outcome.UP_TO_DATE) == ["tiny/verify-reparam", "tiny/verify/onnx-fp32"]
+    assert require_unchanged(read_artifact(before.path)).files == before.files
+
+
+def test_measurements_that_are_kept_later_change_nothing(finished, copied):
+    (artifact,) = find_artifacts(copied)
+    (kept,) = keep_measurements([artifact], evaluate(artifact, options=Options(samples=1, clips=0)))
+    assert kept.measurements
+    run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), Ear())
+    assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
+
+
+def test_what_a_killed_run_left_is_no_artifact_and_goes(finished, copied):
+    (artifact,) = find_artifacts(copied)
+    half = copied / ".pipeline" / "work" / "abc" / "tiny" / artifact.path.parent.name
+    shutil.copytree(artifact.path.parent, half)
+    assert find_artifacts(copied) == (artifact,)
+    run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), Ear())
+    assert not half.exists()
+    assert run.notes == ("removed what a run before this one left half-done: 1 item",)
+    assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
+
+
+def test_a_damaged_result_counts_as_none(copied):
+    store = Store(copied)
+    path = copied / ".pipeline" / "results" / "tiny" / "verify-reparam.json"
+    whole = path.read_bytes()
+    assert store.read("tiny/verify-reparam") is not None
+    for damaged in (b"", whole[: len(whole) // 2], b"[]", whole.replace(b"pipeline-stage", b"another-kind")):
+        path.write_bytes(damaged)
+        assert store.read("tiny/verify-reparam") is None
+        assert store.stale(None, {}) == "never done"
+
+
+def test_two_pipelines_do_not_share_a_folder(finished, copied):
+    lock = copied / ".pipeline" / "lock"
+    with locked(lock, copied), pytest.raises(ArtifactError, match="Another pipeline works in this folder"):
+        run_pipeline([finished.recipe], finished.options(copied), Ear())
+    # The text of a process that is gone keeps nobody out.
+    lock.write_text("123456789\n")
+    with locked(lock, copied):
+        assert lock.read_text() != "123456789\n"
+
+
+def test_what_cannot_be_is_refused_before_anything_is_done(finished, tmp_path):
+    for error, names, changes, said in (
+        (UsageError, [finished.recipe, finished.recipe], {}, "same name"),
+        (CheckpointError, [finished.recipe], {"checkpoint": tmp_path / "no.pt"}, "no trained weights"),
+        (UsageError, [finished.recipe, "sinet"], {"checkpoint": finished.recipe}, "one recipe"),
+    ):
+        with pytest.raises(error, match=said):
+            run_pipeline(names, finished.options(tmp_path / "new", **changes), Ear())
+    impossible = {"targets": (Target.ONNX,), "precisions": (Precision.PALETTE4,)}
+    with pytest.raises(TargetError, match="has no palette4 files"):
+        run_pipeline([finished.recipe], finished.options(tmp_path / "new", **impossible), Ear())
+    assert not (tmp_path / "new").exists()
