@@ -54,7 +54,7 @@ def pipeline(
         typer.Option(
             "--skip",
             metavar="STAGE",
-            help="Leave out verify, evaluate, bench or gate; several with commas.",
+            help="Leave out verify, evaluate, bench, gate or report; several with commas.",
             show_default=False,
         ),
     ] = None,

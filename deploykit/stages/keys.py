@@ -143,6 +143,17 @@ class Inputs:
         return {"the network's code": key_of(told)}
 
 
+def contents_of(folder: Path, *, but: str) -> str:
+    """Return the digest of all files below ``folder`` by name and content, hidden ones and ``but`` left out."""
+    told = {}
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for path in (Path(place) / name for name in names if not name.startswith(".")):
+            told[path.relative_to(folder).as_posix()] = _sha256(path)
+    told.pop(but, None)
+    return key_of(told)
+
+
 @cache
 def _own_code() -> str:
     """Return the digest of every Python file of deploykit, by content."""

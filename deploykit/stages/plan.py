@@ -124,8 +124,10 @@ def plan_stages(
     if StageKind.GATE in options.skip:
         left_out = f"--skip {StageKind.GATE}"
     every = tuple(one.name for one in stages)
-    stages.append(Stage(StageKind.GATE.value, StageKind.GATE, after=every, takes=exports, skip=left_out))
-    return tuple(stages)
+    gate = Stage(StageKind.GATE.value, StageKind.GATE, after=every, takes=exports, skip=left_out)
+    left_out = f"--skip {StageKind.REPORT}" if StageKind.REPORT in options.skip else ""
+    every = (*every, gate.name)
+    return (*stages, gate, Stage(StageKind.REPORT.value, StageKind.REPORT, after=every, takes=exports, skip=left_out))
 
 
 def _of_recipe(recipe: Recipe, cells: Sequence[Cell], skip: frozenset[StageKind]) -> list[Stage]:

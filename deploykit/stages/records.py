@@ -88,7 +88,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of one stage. ``because`` says why it was done; ``reason`` why it did not pass.
+    """What became of one stage. ``because`` says why it was done; ``reason`` why it did not pass, or what it came to.
 
     ``outputs`` are its files with their hashes, relative to the pipeline's folder; ``exit_code`` is that of a command
     that ends like this. Seconds are those of the run that made the outputs, which may be an earlier one.

@@ -12,7 +12,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST, require_writable
 from deploykit.errors import CheckpointError, UsageError
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_file
-from deploykit.stages.keys import Inputs
+from deploykit.stages.keys import Inputs, contents_of
 from deploykit.stages.lock import locked
 from deploykit.stages.plan import PipelineOptions, plan_stages, settings_of
 from deploykit.stages.records import PipelineRun, Stage, StageKind, StageResult
@@ -43,6 +43,8 @@ class _Project:
         found = self.inputs.of(stage, recipe, settings, self.checkpoints.get(stage.recipe))
         if recipe is None:
             found |= {f"the recipe {name}": one.sha256 for name, one in self.recipes.items()}
+        if stage.kind is StageKind.REPORT:
+            found["what is in the folder"] = contents_of(self.store.root, but=record_of(stage))
         return found
 
     def task(self, stage: Stage, taken: Sequence[StageResult]) -> Task:
@@ -120,7 +122,7 @@ def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener
 def record_of(stage: Stage) -> str:
     """Return where the record of ``stage`` is, relative to the pipeline's folder; the manifest is that of an export."""
     if not stage.recipe:
-        return f"{stage.kind}.json"
+        return "report.html" if stage.kind is StageKind.REPORT else f"{stage.kind}.json"
     cell = f"-{stage.target}-{stage.precision}" if stage.target else ""
     return f"{stage.recipe}/{RECORDS}/{stage.kind}{cell}.json"
 

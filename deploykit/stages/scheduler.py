@@ -49,6 +49,7 @@ class Scheduler:
     _workers: list[Worker] = field(default_factory=list)
     _events: queue.Queue[Heard] = field(default_factory=queue.Queue)
     _ready: dict[str, str] = field(default_factory=dict)
+    _because: dict[str, str] = field(default_factory=dict)
     _decided: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def run(self) -> bool:
@@ -122,7 +123,7 @@ class Scheduler:
             worker, stage = min(
                 ((worker, stage) for worker in idle for stage in chosen), key=lambda pair: self._preference(*pair)
             )
-            because = self._ready.pop(stage.name)
+            because = self._because[stage.name] = self._ready.pop(stage.name)
             self.listener.started(stage, because)
             worker.give(self.task(stage, self._taken(stage)))
 
@@ -169,7 +170,7 @@ class Scheduler:
         done, name = event.done, stage.name
         if done is not None and not (done.failed or done.skipped):
             outputs = hashes_of(done.outputs, self.store.root)
-            stored = Stored(name, self._decided[name], outputs, event.seconds, event.cpu_seconds)
+            stored = Stored(name, self._decided[name], outputs, event.seconds, event.cpu_seconds, done.note)
             self.store.write(stored)
             self._over(stage, Outcome.DONE, stored=stored)
             return
@@ -201,12 +202,19 @@ class Scheduler:
             precision=stage.precision,
             outcome=outcome,
             reason=reason,
+            because=self._because.get(stage.name, ""),
             seconds=seconds,
             cpu_seconds=cpu_seconds,
             exit_code=exit_code,
         )
         if stored is not None:
-            result = replace(result, seconds=stored.seconds, cpu_seconds=stored.cpu_seconds, outputs=stored.outputs)
+            result = replace(
+                result,
+                reason=stored.note,
+                seconds=stored.seconds,
+                cpu_seconds=stored.cpu_seconds,
+                outputs=stored.outputs,
+            )
         self.results[stage.name] = result
         self.listener.ended(result)
 

@@ -26,13 +26,17 @@ KIND = "pipeline-stage"
 
 @dataclass(frozen=True)
 class Stored:
-    """What a stage gave: what decided it, its files relative to the pipeline's folder, how long it took."""
+    """What a stage gave: what decided it, its files relative to the pipeline's folder, how long it took.
+
+    ``note`` is what it comes to, in a sentence.
+    """
 
     stage: str
     inputs: Mapping[str, str]
     outputs: tuple[FileHash, ...]
     seconds: float
     cpu_seconds: float
+    note: str = ""
 
 
 class Store:

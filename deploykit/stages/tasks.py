@@ -38,12 +38,13 @@ class Task:
 class Done:
     """A stage that came to its end: the files and folders that it put in place.
 
-    ``failed`` says why its verdict is a failure, ``skipped`` why it has none.
+    ``failed`` says why its verdict is a failure, ``skipped`` why it has none, ``note`` what it comes to.
     """
 
     outputs: tuple[Path, ...] = ()
     failed: str = ""
     skipped: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from deploykit.quantize.calibration import CalibrationSet, calibration_set
 from deploykit.recipe import Recipe, load_recipe
 from deploykit.records import to_json, versioned
 from deploykit.report.gate_words import verdict_line
+from deploykit.report_page import write_report
 from deploykit.stages.records import Settings, StageKind
 from deploykit.stages.tasks import Done, Task
 from deploykit.verification import verify
@@ -179,6 +180,17 @@ def _gate(task: Task, workbench: Workbench, say: Say) -> Done:
     return Done((_write(task, versioned("gate", found)),), failed="" if found.passed else verdict_line(found))
 
 
+def _report(task: Task, workbench: Workbench, say: Say) -> Done:
+    """Write the page on the whole folder; what fails in there is the page's verdict, and no failure to write it."""
+    del workbench
+    path = task.root / task.record
+    with tempfile.TemporaryDirectory(dir=task.work) as scratch:
+        page = Path(scratch) / path.name
+        found = write_report(task.root, page, recipes=task.recipes, report=say)
+        page.replace(path)
+    return Done((path,), note=found.sentence)
+
+
 def _write(task: Task, record: dict[str, Any]) -> Path:
     """Write ``record`` to where the stage's record belongs, whole or not at all."""
     path = task.root / task.record
@@ -202,4 +214,5 @@ _WORK: dict[StageKind, Callable[[Task, Workbench, Say], Done]] = {
     StageKind.EVALUATE: _evaluate,
     StageKind.BENCH: _bench,
     StageKind.GATE: _gate,
+    StageKind.REPORT: _report,
 }

@@ -50,7 +50,7 @@ class Finished:
         return replace(OPTIONS, output_dir=folder, **changes)
 
 
-OPTIONS = PipelineOptions(skip=frozenset({StageKind.BENCH}))
+OPTIONS = PipelineOptions(skip=frozenset({StageKind.BENCH, StageKind.REPORT}))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own, so that a signal to its group reaches what a terminal's would."""
-    arguments = ["pipeline", str(recipe), "-o", str(folder), "--skip", "bench", "--jobs", "1", *options]
+    arguments = ["pipeline", str(recipe), "-o", str(folder), "--skip", "bench,report", "--jobs", "1", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments],

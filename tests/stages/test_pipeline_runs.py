@@ -14,7 +14,7 @@ from deploykit.evaluation.evaluate import Options, evaluate
 from deploykit.provenance.check import check_manifest
 from deploykit.provenance.measurements import keep_measurements
 from deploykit.stages.lock import locked
-from deploykit.stages.records import Outcome
+from deploykit.stages.records import Outcome, StageKind
 from deploykit.stages.run import run_pipeline
 from deploykit.stages.store import Store
 from deploykit.vocab import Precision, Target
@@ -60,6 +60,7 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(finished):
     assert reasons == {
         "tiny/bench": "--skip bench",
         "gate": "no budgets in the recipe or in deploykit.toml",
+        "report": "--skip report",
     }
     assert finished.ear.begun["tiny/export/onnx-fp32"] == "never done"
 
@@ -96,6 +97,21 @@ def test_measurements_that_are_kept_later_change_nothing(finished, copied):
     assert kept.measurements
     run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), Ear())
     assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
+
+
+def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finished, copied):
+    options = finished.options(copied, precisions=FP32, skip=frozenset({StageKind.BENCH}))
+    run = run_pipeline([finished.recipe], options, Ear())
+    assert by_outcome(run, Outcome.DONE) == ["report"]
+    assert run.stages[-1].reason
+    assert b"tiny" in (copied / "report.html").read_bytes()
+    again = run_pipeline([finished.recipe], options, Ear())
+    assert again.stages[-1].outcome is Outcome.UP_TO_DATE
+    assert again.stages[-1].reason == run.stages[-1].reason
+    (copied / "more.json").write_text("{}")
+    ear = Ear()
+    assert run_pipeline([finished.recipe], options, ear).passed
+    assert ear.begun == {"report": "what is in the folder changed"}
 
 
 def test_what_a_killed_run_left_is_no_artifact_and_goes(finished, copied):
