@@ -23,6 +23,7 @@ from deploykit.cli.gate import gate
 from deploykit.cli.inspect import inspect
 from deploykit.cli.papers import papers
 from deploykit.cli.pipeline import pipeline
+from deploykit.cli.preview import preview
 from deploykit.cli.quantization_report import quantization_report
 from deploykit.cli.recipes import init, recipes
 from deploykit.cli.report import report
@@ -48,6 +49,7 @@ app.command("verify-reparam")(verify_reparam)
 app.command()(verify)
 app.command()(inspect)
 app.command()(run)
+app.command()(preview)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(compare)

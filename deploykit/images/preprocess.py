@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from deploykit.vocab import ColorOrder
 
 Pixels: TypeAlias = NDArray[np.uint8]
 FloatArray: TypeAlias = NDArray[np.float32]
+Level = TypeVar("Level", bound=np.generic)
 
 _FILTERS = {
     "nearest": cv2.INTER_NEAREST,
@@ -155,11 +156,22 @@ def preprocess(image: Pixels, spec: Input) -> FloatArray:
 
 def fit_mask_to_photo(mask: NDArray[np.generic], spec: Input, height: int, width: int) -> Pixels:
     """Return ``mask`` (h, w) at the size of the photo it was made from, letterbox borders cut away."""
-    fitted = np.asarray(mask, dtype=np.uint8)
-    if spec.resize.rule == "letterbox":
-        rows, columns = fitted.shape
-        ratio = min(rows / height, columns / width)
-        inner = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-        top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-        fitted = fitted[top : top + inner[0], left : left + inner[1]]
+    fitted = _without_letterbox(np.asarray(mask, dtype=np.uint8), spec, height, width)
     return np.asarray(cv2.resize(fitted, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+def fit_alpha_to_photo(alpha: NDArray[np.floating], spec: Input, height: int, width: int) -> FloatArray:
+    """Return ``alpha`` (h, w), 0 to 1, at the size of its photo, bilinear, letterbox borders cut away."""
+    fitted = _without_letterbox(np.asarray(alpha, dtype=np.float32), spec, height, width)
+    return np.asarray(cv2.resize(fitted, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _without_letterbox(mask: NDArray[Level], spec: Input, height: int, width: int) -> NDArray[Level]:
+    """Return the part of ``mask`` (h, w) that shows the photo of (``height``, ``width``)."""
+    if spec.resize.rule != "letterbox":
+        return mask
+    rows, columns = mask.shape
+    ratio = min(rows / height, columns / width)
+    inner = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+    top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
+    return mask[top : top + inner[0], left : left + inner[1]]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.metrics.confusion import Mask, require_masks
+
+
+class Visible(NamedTuple):
+    """The N pixels of a frame (H, W) that the frame before shows: ``inside`` (H, W) marks them.
+
+    ``columns`` and ``rows`` (N,) are the nearest pixels before.
+    """
+
+    columns: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    inside: Mask
 
 
 def flicker(found: Sequence[Mask], expected: Sequence[Mask], motion: Sequence[NDArray[np.floating]]) -> float | None:
@@ -24,28 +36,33 @@ def flicker(found: Sequence[Mask], expected: Sequence[Mask], motion: Sequence[ND
     """
     if len(found) < 2 or len(found) != len(expected) or len(motion) != len(found) - 1:
         raise ValueError(f"{len(found)} masks, {len(expected)} true masks and {len(motion)} motions do not fit")
-    change, visible = 0, 0
+    change, seen = 0, 0
     before: NDArray[np.int8] | None = None
     for index, (mask, truth) in enumerate(zip(found, expected, strict=True)):
         require_masks(mask, truth)
         error = mask.astype(np.int8) - truth.astype(np.int8)
         if before is not None:
-            columns, rows, inside = _sources(motion[index - 1], error.shape, before.shape)
-            change += int(np.abs(error[inside] - before[rows, columns]).sum(dtype=np.int64))
-            visible += int(np.count_nonzero(inside))
+            visible = visible_before(motion[index - 1], error.shape, before.shape)
+            change += change_along(error, before, visible)
+            seen += len(visible.rows)
         before = error
-    return change / visible if visible else None
+    return change / seen if seen else None
 
 
-def _sources(
-    motion: NDArray[np.floating], shape: tuple[int, ...], before: tuple[int, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
-    """Return column and row of the nearest pixel before, for the pixels (H, W) marked in the third array."""
+def visible_before(motion: NDArray[np.floating], shape: tuple[int, ...], before: tuple[int, ...]) -> Visible:
+    """Return which pixels of a frame of ``shape`` the frame ``before`` shows, and where, as ``motion`` says.
+
+    Raises ValueError for shapes that do not fit together.
+    """
     if motion.shape != (*shape, 2) or before != shape:
         raise ValueError(f"motion {motion.shape} and a frame before of {before} for a frame of {shape}")
-    known = np.isfinite(motion).all(axis=2)
-    nearest = np.floor(np.where(known[:, :, None], motion, -1.0) + 0.5)
-    limits = np.array(shape[::-1], np.float64)
-    inside = known & ((nearest >= 0) & (nearest < limits)).all(axis=2)
-    columns, rows = nearest[inside].astype(np.int64).T
-    return columns, rows, inside
+    columns, rows = (np.floor(motion[:, :, axis] + 0.5) for axis in range(2))
+    height, width = shape
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)  # NaN is nowhere
+    return Visible(columns[inside].astype(np.int64), rows[inside].astype(np.int64), inside)
+
+
+def change_along(now: NDArray[np.int8], before: NDArray[np.int8], visible: Visible) -> int:
+    """Return the sum of the absolute changes from ``before`` to ``now``, errors (H, W), over what is ``visible``."""
+    changed = now[visible.inside] - before[visible.rows, visible.columns]
+    return int(np.abs(changed).sum(dtype=np.int64))

@@ -1,0 +1,61 @@
+"""The person over another ground, and several pictures beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.images.preprocess import Pixels
+
+FloatArray = NDArray[np.float32]
+_LEAST_LABEL, _LABEL_SHARE = 20, 0.06
+# Height of OpenCV's Hershey letters in pixels at scale 1.
+_LETTER = 30.0
+_WIDE = 3
+
+
+def over(frame: Pixels, ground: Pixels, alpha: FloatArray) -> Pixels:
+    """Return ``alpha·frame + (1 - alpha)·ground``, pixels (H, W, 3) and ``alpha`` (H, W) from 0 to 1."""
+    return np.asarray(cv2.blendLinear(frame, ground, alpha, 1 - alpha), np.uint8)
+
+
+def grey(alpha: FloatArray) -> Pixels:
+    """Return ``alpha`` (H, W), 0 to 1, as a grey picture (H, W, 3)."""
+    level = np.rint(alpha * np.float32(255)).astype(np.uint8)
+    return np.asarray(cv2.merge([level, level, level]), np.uint8)
+
+
+def hardened(alpha: FloatArray) -> FloatArray:
+    """Return 1 where ``alpha`` (H, W) is above one half, else 0."""
+    return np.asarray(alpha > 0.5, np.float32)
+
+
+def beside_each_other(tiles: Sequence[tuple[str, Pixels]]) -> Pixels:
+    """Return the labelled ``tiles`` (H, W, 3), all of one size, as one picture: a row, more than three as a grid.
+
+    One tile alone is returned as it is, without its label.
+    """
+    if len(tiles) == 1:
+        return tiles[0][1]
+    columns = len(tiles) if len(tiles) <= _WIDE else math.ceil(math.sqrt(len(tiles)))
+    labelled = [_labelled(*tile) for tile in tiles]
+    labelled += [np.zeros_like(labelled[0])] * (-len(labelled) % columns)
+    rows = [np.concatenate(labelled[start : start + columns], axis=1) for start in range(0, len(labelled), columns)]
+    return np.concatenate(rows, axis=0)
+
+
+def _labelled(name: str, pixels: Pixels) -> Pixels:
+    """Return ``pixels`` with ``name`` on a dark bar above them."""
+    height, width = pixels.shape[:2]
+    bar = np.full((max(_LEAST_LABEL, round(_LABEL_SHARE * height)), width, 3), 32, np.uint8)
+    text = name.encode("ascii", "replace").decode()
+    scale = 0.6 * len(bar) / _LETTER
+    (across, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min(1.0, 0.94 * width / max(across, 1))
+    place = (round(0.03 * width), round(0.72 * len(bar)))
+    cv2.putText(bar, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (240, 240, 240), 1, cv2.LINE_AA)
+    return np.concatenate([bar, pixels], axis=0)
