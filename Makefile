@@ -9,6 +9,7 @@ PHOTOS := $(if $(wildcard ../shared/cases),--photos ../shared/cases)
 export PYTHONHASHSEED := 0
 
 .PHONY: setup demo test test-full gate check format lint type contracts docs docs-check bench checkpoints networks wheel clean
+.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints networks web web-check wheel clean
 
 setup: $(STAMP)
 
@@ -72,6 +73,20 @@ networks: $(STAMP)
 	$(BIN)/python benchmarks/network_costs.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python docs/generate.py
+
+# The page, and beside it the WebAssembly runtimes, which stay out of git. Needs Node.js 20 or later.
+web: web/node_modules/.package-lock.json
+	cd web && npm run --silent types && npm run --silent page && npm run --silent runtimes
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@command -v npm > /dev/null || { echo "Node.js 20 or later with npm is needed: https://nodejs.org" >&2; exit 2; }
+	cd web && npm ci
+
+# The committed page is what its source gives.
+web-check: web/node_modules/.package-lock.json
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	(cd web && npm run --silent types && npm run --silent page -- --outDir "$$folder/page" --logLevel warn) && \
+	diff -r "$$folder/page" deploykit/web/page && echo "the page is what its source gives"
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation

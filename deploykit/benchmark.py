@@ -26,6 +26,7 @@ from deploykit.records import Artifact
 from deploykit.verify.reparam import training_graph
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Target
+from deploykit.web import require_packages
 
 Say = Callable[[str], None]
 
@@ -106,6 +107,13 @@ def bench(
                 expected="one of them",
             )
         counts = (threads,) if isinstance(threads, int) else tuple(threads)
+        driver, which = driver_of(device)
+        if driver is Driver.BROWSER:
+            _require_page_can(protocol, photos, device)
+            from deploykit.web.measure import measure_in_browser
+
+            asked = device_options.accelerators if device_options else ()
+            return measure_in_browser(which, subjects, protocol, threads=counts, accelerators=asked, report=say)
         options = replace(device_options or DeviceOptions(), threads=counts)
         result = measure_on_device(device, subjects, protocol, options, recipe=chosen, photos=photos, report=say)
         return _with_modules(result, subjects, None, say) if profile else result
@@ -133,6 +141,16 @@ def bench(
     if profile:
         result = _with_modules(result, subjects, network, say)
     return replace(result, skipped=(*result.skipped, *skipped))
+
+
+def _require_page_can(protocol: Protocol, photos: Sequence[Path], device: str) -> None:
+    if photos or protocol.profile:
+        raise UsageError(
+            "A page runs on one bundled picture, and profiles nothing.",
+            found=f"--device {device} with {'--images' if photos else '--profile'}",
+            expected="one of them",
+        )
+    require_packages()
 
 
 def _with_modules(result: Benchmark, subjects: Sequence[Subject], network: LoadedNetwork | None, say: Say) -> Benchmark:

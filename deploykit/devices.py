@@ -7,10 +7,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploykit.errors import UsageError
 from deploykit.latency.drivers.options import TOOL_VARIABLE, benchmark_model_path
 from deploykit.latency.drivers.reachable import android_devices, apple_devices
 from deploykit.latency.drivers.table import DRIVERS, Driver
 from deploykit.latency.machine import device_name
+from deploykit.web import INSTALL, missing_packages
+from deploykit.web.chromium import NAMES, VARIABLE, find_chromium
+from deploykit.web.page import page_files
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def list_devices(benchmark_model: Path | None = None) -> tuple[ReachableDevices,
         _ssh(),
         _android(system, benchmark_model_path(benchmark_model)),
         _apple(system),
+        _browser(),
     )
 
 
@@ -70,6 +75,21 @@ def _ssh() -> ReachableDevices:
     if shutil.which("ssh") is None:
         return _row(Driver.SSH, False, (), "ssh is not on the PATH", "install an OpenSSH client")
     return _row(Driver.SSH, True, ("any machine that lets you in with a key",))
+
+
+def _browser() -> ReachableDevices:
+    missing = missing_packages()
+    if missing:
+        return _row(Driver.BROWSER, False, (), f"not installed: {', '.join(missing)}", INSTALL)
+    try:
+        page_files()
+    except UsageError as error:
+        return _row(Driver.BROWSER, False, (), error.message, error.next_step or "")
+    found = find_chromium()
+    if found is None:
+        step = f"install Chromium, or {VARIABLE}=/its/path; browser:lan needs a phone alone"
+        return _row(Driver.BROWSER, False, ("a phone of the network",), f"no {', '.join(NAMES)} on the PATH", step)
+    return _row(Driver.BROWSER, True, (found.name, "a phone of the network"))
 
 
 def _android(system: str, tool: Path | None) -> ReachableDevices:

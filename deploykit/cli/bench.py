@@ -69,7 +69,8 @@ def bench(
     device: Annotated[
         str,
         typer.Option(
-            "--device", help="host, ssh://user@host[:port], adb[:serial] or ios[:name]; see deploykit devices."
+            "--device",
+            help="host, ssh://user@host[:port], adb[:serial], ios[:name] or browser[:lan]; see deploykit devices.",
         ),
     ] = "host",
     accelerator: Annotated[

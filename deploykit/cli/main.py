@@ -32,6 +32,7 @@ from deploykit.cli.run import run
 from deploykit.cli.sensitivity import sensitivity
 from deploykit.cli.verify import verify
 from deploykit.cli.verify_reparam import verify_reparam
+from deploykit.cli.web import web
 from deploykit.errors import EXIT_BUG, EXIT_USER, DeploykitError
 from deploykit.version import __version__
 
@@ -54,6 +55,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(compare)
 app.command()(devices)
+app.command()(web)
 app.command()(gate)
 app.command()(pipeline)
 app.add_typer(ci, name="ci")

@@ -26,6 +26,7 @@ class Driver(StrEnum):
     SSH = "ssh"
     ADB = "adb"
     IOS = "ios"
+    BROWSER = "browser"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,14 @@ DRIVERS: dict[Driver, DriverRow] = {
         False,
         "tested against coremltools' own classes and signatures",
     ),
+    Driver.BROWSER: DriverRow(
+        Driver.BROWSER,
+        "browser, browser:lan",
+        "ONNX and TFLite in WebAssembly, WebGPU and WebNN: a browser here, or that of a phone",
+        ("wasm", "webgpu", "webnn"),
+        True,
+        "for real, in headless Chromium with WebAssembly; never on a phone or with WebGPU or WebNN by us",
+    ),
 }
 
 
@@ -89,7 +98,7 @@ def driver_of(device: str) -> tuple[Driver, str | None]:
     name, mark, rest = device.partition(":")
     if name == Driver.HOST and not mark:
         return Driver.HOST, None
-    if name in (Driver.ADB, Driver.IOS) and (rest or not mark):
+    if name in (Driver.ADB, Driver.IOS, Driver.BROWSER) and (rest or not mark):
         return Driver(name), rest or None
     raise UsageError(
         "There is no such device.",
@@ -109,20 +118,20 @@ def measure_on_device(
     photos: Sequence[Path] = (),
     report: Callable[[str], None] | None = None,
 ) -> Benchmark:
-    """Return what ``device``, another than this machine, measured of ``subjects``.
+    """Return what ``device``, another than this machine and no browser, measured of ``subjects``.
 
     Inputs are made as for this machine: ``photos`` or a synthetic portrait through the recipe in the manifest
     (``recipe`` for a file without one), else uniform values. Where the device is lost, time runs out or Ctrl-C comes,
     what was measured until then is returned with ``complete`` False; the device is cleaned up in every case.
 
     Raises:
-        UsageError: no such device or accelerator, no file, or the device is this machine.
+        UsageError: no such device or accelerator, no file, or the device is this machine or a browser.
         DeviceError: nothing was measured, and the user can change that.
         ArtifactError: a file that cannot be read.
     """
     driver, which = driver_of(device)
-    if driver is Driver.HOST:
-        raise UsageError("host is this machine itself.", found=device, expected="another device")
+    if driver in (Driver.HOST, Driver.BROWSER):
+        raise UsageError("host is this machine itself, and a browser has a page.", found=device, expected="a device")
     if not subjects:
         raise UsageError(
             "There is nothing to measure on the device.",
