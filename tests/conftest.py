@@ -29,6 +29,7 @@ SHARING = (
     "tests/provenance",
     "tests/stages",
     "tests/verification",
+    "tests/web",
 )
 
 

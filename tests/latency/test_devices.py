@@ -44,6 +44,8 @@ def model(tmp_path: Path) -> Path:
         ("ios", Driver.IOS, None),
         ("ios:My iPhone: the second", Driver.IOS, "My iPhone: the second"),
         ("ssh://user@host:22", Driver.SSH, "ssh://user@host:22"),
+        ("browser", Driver.BROWSER, None),
+        ("browser:lan", Driver.BROWSER, "lan"),
     ],
 )
 def test_a_name_stands_for_a_driver_and_one_of_its_devices(device: str, driver: Driver, which: str | None) -> None:
@@ -102,7 +104,7 @@ def test_the_command_prints_a_table_or_one_record(phone: PhoneCase, capsys: pyte
     record = json.loads(capsys.readouterr().out)
     assert record["kind"] == "devices"
     assert [row["driver"] for row in record["body"]] == list(Driver)
-    assert {row["driver"] for row in record["body"] if row["run_on_hardware"]} == {"host", "ssh"}
+    assert {row["driver"] for row in record["body"] if row["run_on_hardware"]} == {"host", "ssh", "browser"}
 
 
 def test_listing_devices_imports_no_framework() -> None:

@@ -7,7 +7,11 @@ import { runtimeModule, versionOf, type Engine, type EngineOptions, type Session
 const NAMES = { wasm: 'WebAssembly', webgpu: 'WebGPU', webnn: 'WebNN' } as const;
 
 export async function startOnnx({ base, accelerator, threads }: EngineOptions): Promise<Engine> {
-  const variant = accelerator === 'wasm' ? 'ort.wasm.min.mjs' : 'ort.webgpu.min.mjs';
+  // One variant for both, a third smaller than the one that browsers without promises in WebAssembly would need.
+  if (accelerator !== 'wasm' && !('Suspending' in WebAssembly)) {
+    throw new Error(`onnxruntime-web needs promise integration for ${NAMES[accelerator]}, which this browser lacks`);
+  }
+  const variant = accelerator === 'wasm' ? 'ort.wasm.min.mjs' : 'ort.jspi.min.mjs';
   const [ort, version] = await Promise.all([
     runtimeModule<typeof OrtModule>(base, `onnx/${variant}`),
     versionOf(base, 'onnxruntime-web'),
