@@ -8,8 +8,7 @@ PHOTOS := $(if $(wildcard ../shared/cases),--photos ../shared/cases)
 
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo test test-full gate check format lint type contracts docs docs-check bench checkpoints networks wheel clean
-.PHONY: setup demo test test-full check format lint type contracts docs docs-check bench checkpoints networks web web-check wheel clean
+.PHONY: setup demo test test-full gate check format lint type contracts docs docs-check bench checkpoints networks web web-check wheel clean
 
 setup: $(STAMP)
 

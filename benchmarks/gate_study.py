@@ -257,7 +257,14 @@ def plant(folder: Path, name: str) -> dict[str, Any]:
     change(folder)
     findings = [one for one in gate(folder, *arguments)["findings"] if one["verdict"] != "pass"]
     failed = sorted({one["rule"] for one in findings if one["fails"]})
-    shown = next((f"{one['measured']:.4g} {one['unit']}" for one in findings if one["rule"] == rule), "")
+    shown = next(
+        (
+            f"{one['measured']:.4g} {one['unit']}"
+            for one in findings
+            if one["rule"] == rule and one["measured"] is not None
+        ),
+        "",
+    )
     return {"what": name, "rule": rule, "failed": failed, "caught": rule in failed, "measured": shown}
 
 
