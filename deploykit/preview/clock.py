@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from deploykit.preview.records import Stage
 
 # In the order in which a frame goes through them.
-STAGES = ("decode", "preprocessing", "inference", "post-processing", "composite", "flicker", "encode")
+STAGES = ("decode", "preprocessing", "inference", "mask", "post-processing", "composite", "flicker", "encode")
 
 
 class Clock:

@@ -67,7 +67,7 @@ def mattes(
                 sample = picture_sample(predictor.subject.recipe, frame.pixels, carried[index])
             with clock.time("inference"):
                 outputs: Mapping[str, Array] = predictor.forward(sample)
-            with clock.time("post-processing"):
+            with clock.time("mask"):
                 kind = kind_of(predictor)
                 carried[index] = next_feedback(predictor.subject.recipe, outputs, kind)
                 alpha = foreground(np.asarray(outputs[predictor.scored.name]), predictor.scored, kind)

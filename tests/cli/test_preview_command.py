@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from deploykit.images.synthetic.motion import synthesize_clip
 from deploykit.preview.choices import Picture
 from deploykit.preview.play import preview
 from deploykit.preview.records import Ended, Options
+from deploykit.preview.sinks import VideoSink
 from deploykit.report.picture import write_image
 from deploykit.verify.contract import softmax
 
@@ -66,7 +68,7 @@ def test_a_video_becomes_a_video_with_everything_on(deploykit, sinet_onnx, video
     assert (len(frames), fps, frames[0].shape) == (COUNT, 12.5, (116, 192, 3))
     assert (body["frames"], body["total"], body["input_fps"], body["ended"]) == (COUNT, COUNT, 12.5, "complete")
     assert [one["name"] for one in body["stages"]] == [
-        "decode", "preprocessing", "inference", "post-processing", "composite", "flicker", "encode",
+        "decode", "preprocessing", "inference", "mask", "post-processing", "composite", "flicker", "encode",
     ]  # fmt: skip
     assert all(0 < one["cpu_s"] < 5 for one in body["stages"])
     (previewed,) = body["previewed"]
@@ -172,6 +174,26 @@ def test_whoever_stops_keeps_a_video_that_plays(small_onnx, video, here):
     frames, _ = read_video(here / "part.mp4")
     assert len(frames) == run.frames == len(seen) == 3
     assert np.abs(frames[0].astype(int) - seen[0]).mean() < 12
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_keeps_a_video_that_plays(deploykit, small_onnx, video, here, monkeypatch, presses):
+    write, handler = VideoSink.write, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self, frame, pixels):
+        write(self, frame, pixels)
+        if frame.name == "000003":
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(VideoSink, "write", interrupted)
+    result = deploykit("preview", small_onnx, "--input", video, "--output", "part.mp4")
+    # The first one ends it after the frame at hand, the second one at once.
+    assert result.code == (1 if presses == 1 else 130)
+    assert ("stopped by Ctrl-C: the 3 frames so far are kept" in result.err) == (presses == 1)
+    assert len(read_video(here / "part.mp4")[0]) == 3
+    assert not leftovers(here)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize(
