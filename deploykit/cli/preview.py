@@ -80,10 +80,10 @@ def preview(
 ) -> None:
     """See an exported file at work: the person cut out of an image, a video or what a camera sees.
 
-    Edges are soft: a pixel shows the person as far as the probability says. A network for video gets its own output
-    of the frame before. --open and --fuse are the post-processing of the virtual-background report (section 3.4),
-    each by itself; the flicker that is measured with and without --fuse is the share of pixels whose class changes
-    along the optical flow.
+    Edges are soft: between 1/4 and 3/4 the probability says how much of the person a pixel shows; --picture mask is
+    the probability itself. A network for video gets its own output of the frame before. --open and --fuse are the
+    post-processing of the virtual-background report (section 3.4), each by itself; the flicker that is measured with
+    and without --fuse is the share of pixels whose class changes along the optical flow.
 
     A video that is cut off, a frame that cannot be read or has another size, and Ctrl-C keep the frames so far as a
     whole file; the exit code is then 1, or 0 where a camera or --show was ended by Ctrl-C. Videos have no sound.

@@ -16,6 +16,9 @@ _LEAST_LABEL, _LABEL_SHARE = 20, 0.06
 # Height of OpenCV's Hershey letters in pixels at scale 1.
 _LETTER = 30.0
 _WIDE = 3
+# Probabilities between these make a soft edge; what is surer than that is all person or all background, or else the
+# background would shine through the person and leave a haze of itself behind.
+_BACKGROUND, _PERSON = 0.25, 0.75
 
 
 def over(frame: Pixels, ground: Pixels, alpha: FloatArray) -> Pixels:
@@ -27,6 +30,15 @@ def grey(alpha: FloatArray) -> Pixels:
     """Return ``alpha`` (H, W), 0 to 1, as a grey picture (H, W, 3)."""
     level = np.rint(alpha * np.float32(255)).astype(np.uint8)
     return np.asarray(cv2.merge([level, level, level]), np.uint8)
+
+
+def soft_edge(alpha: FloatArray) -> FloatArray:
+    """Return how much of the person a pixel shows for its probability ``alpha`` (H, W): smooth from 0 to 1.
+
+    0 below 1/4, 1 above 3/4, in between ``3t² - 2t³`` with t from 0 to 1; one half stays one half.
+    """
+    share = np.clip((alpha - np.float32(_BACKGROUND)) * np.float32(1 / (_PERSON - _BACKGROUND)), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
 def hardened(alpha: FloatArray) -> FloatArray:

@@ -25,7 +25,7 @@ from deploykit.preview.backgrounds import Background, Chequered, background_of
 from deploykit.preview.change import ChangeMeter, seen_before
 from deploykit.preview.choices import Picture
 from deploykit.preview.clock import Clock
-from deploykit.preview.composite import beside_each_other, grey, hardened, over
+from deploykit.preview.composite import beside_each_other, grey, hardened, over, soft_edge
 from deploykit.preview.fusion import Fuser
 from deploykit.preview.matte import mattes
 from deploykit.preview.morphology import opening, require_kernel
@@ -174,18 +174,19 @@ class _Player:
             with self._clock.time("post-processing"):
                 opened_up = opening(alpha, self._options.open_pixels) if self._options.open_pixels else alpha
                 fused = self._fusers[index].next(opened_up, motion) if self._options.fuse else opened_up
-                soft = hardened(fused) if self._options.hard_edges else fused
             with self._clock.time("flicker"):
                 self._measure(index, opened_up, fused, visible)
             with self._clock.time("composite"):
-                tiles.append((predictor.subject.name, self._tile(frame, soft)))
+                tiles.append((predictor.subject.name, self._tile(frame, fused)))
         with self._clock.time("composite"):
             return beside_each_other(tiles)
 
     def _tile(self, frame: Pixels, alpha: FloatArray) -> Pixels:
+        hard = self._options.hard_edges
         if self._options.picture is Picture.MASK:
-            return grey(alpha)
-        return over(frame, self._background.behind(frame, alpha), alpha)
+            return grey(hardened(alpha) if hard else alpha)
+        edge = hardened(alpha) if hard else soft_edge(alpha)
+        return over(frame, self._background.behind(frame, edge), edge)
 
     def _measure(self, index: int, plain: FloatArray, fused: FloatArray, visible: Visible | None) -> None:
         self._shares[index] += float(cv2.mean(fused)[0])

@@ -5,7 +5,7 @@ import pytest
 
 from deploykit.errors import ImageError, UsageError
 from deploykit.preview.backgrounds import Chequered, Colour, background_of
-from deploykit.preview.composite import beside_each_other, grey, hardened, over
+from deploykit.preview.composite import beside_each_other, grey, hardened, over, soft_edge
 from deploykit.report.picture import write_image
 
 
@@ -79,6 +79,16 @@ def test_masks_are_grey_and_hard_ones_have_two_levels():
     alpha = np.array([[0, 0.25, 0.5, 0.75, 1]], np.float32)
     assert grey(alpha)[0, :, 0].tolist() == [0, 64, 128, 191, 255]
     assert hardened(alpha).tolist() == [[0, 0, 0, 1, 1]]
+
+
+def test_edges_are_soft_in_the_middle_of_the_probabilities_alone():
+    alpha = np.array([[0, 0.2, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1]], np.float32)
+    found = soft_edge(alpha)[0]
+    assert found.dtype == np.float32
+    assert found[[0, 1, 2, 6, 7, 8]].tolist() == [0, 0, 0, 1, 1, 1]
+    assert found[4] == 0.5
+    assert 0 < found[3] < 0.4
+    assert np.allclose(found[3] + found[5], 1)
 
 
 def test_tiles_stand_beside_each_other_under_their_names(frame):
