@@ -6,7 +6,7 @@ network take: networks that are run hundreds of times are resolved here once, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -70,20 +70,40 @@ class Walk:
 
     def run(self, inputs: Sequence[Tensor], compute: Compute | None = None) -> Any:
         """Return the outputs for ``inputs``; ``compute``, given a node and its arguments, returns the node's value."""
+        values = self._beginning(inputs)
+        self._go(self._steps, values, compute, keep=False)
+        return _filled(self._result, values)
+
+    def begun(self, inputs: Sequence[Tensor]) -> list[object]:
+        """Return every value of a plain run, for ``run_from``."""
+        values = self._beginning(inputs)
+        self._go(self._steps, values, None, keep=True)
+        return values
+
+    def run_from(self, begun: Sequence[object], first: Collection[fx.Node], compute: Compute) -> Any:
+        """Return the outputs of a run whose values are those ``begun`` up to the first of the nodes ``first``."""
+        values = list(begun)
+        start = next((place for place, step in enumerate(self._steps) if step.node in first), len(self._steps))
+        self._go(self._steps[start:], values, compute, keep=False)
+        return _filled(self._result, values)
+
+    def _beginning(self, inputs: Sequence[Tensor]) -> list[object]:
         values: list[object] = [None] * self._size
         for index, value in self._constants.items():
             values[index] = value
         for index, given in zip(self._inputs, inputs, strict=True):
             values[index] = given
-        for step in self._steps:
+        return values
+
+    def _go(self, steps: Sequence[_Step], values: list[object], compute: Compute | None, *, keep: bool) -> None:
+        for step in steps:
             args = tuple(_filled(one, values) for one in step.args)
             kwargs = {key: _filled(one, values) for key, one in step.kwargs.items()}
             values[step.index] = (
                 compute_plainly(step.node, args, kwargs) if compute is None else compute(step.node, args, kwargs)
             )
-            for index in step.done:
+            for index in () if keep else step.done:
                 values[index] = None
-        return _filled(self._result, values)
 
 
 def compute_plainly(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

@@ -120,8 +120,8 @@ def rank(
     """Return the layers with the SNR that each alone leaves in integers, the worst first."""
     assert estimator is not None
     ranges = ranges_of(seen, estimator)
-    alone = [KeptLayer(layer, simulation.snr_db(judging, ranges, (layer,), expected)) for layer in simulation.layers]
-    return tuple(sorted(alone, key=lambda one: one.alone_snr_db))
+    alone = simulation.snr_db_alone(judging, ranges, expected)
+    return tuple(sorted((KeptLayer(*one) for one in alone.items()), key=lambda one: one.alone_snr_db))
 
 
 def _require_finite(graph: Graph, images: Sequence[Sequence[Tensor]], recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ from deploykit.graph.capture import cast_graph
 from deploykit.graph.graph import Graph, aten, constant, is_call, sources
 from deploykit.graph.layers import CONVOLUTIONS, TRANSPOSED
 from deploykit.graph.passes.correct_biases import rounded_to_8_bits
-from deploykit.graph.walk import Walk, compute_plainly
+from deploykit.graph.walk import Compute, Walk, compute_plainly
 from deploykit.quantize.estimators import LEVELS, Seen, estimate, see
 from deploykit.targets.base import Array
 from deploykit.targets.quantized import Range
@@ -118,10 +118,15 @@ class Simulation:
         self, inputs: Sequence[Tensor], ranges: Mapping[str, Range], layers: Collection[str]
     ) -> tuple[np.ndarray, ...]:
         """Return the outputs for ``inputs`` with ``layers`` in integers of ``ranges``."""
-        chosen = frozenset(layers)
+        with torch.no_grad():
+            result = self._walk.run(inputs, self._computing(ranges, frozenset(layers)))
+        return tuple(one.numpy() for one in result)
+
+    def _computing(self, ranges: Mapping[str, Range], layers: frozenset[str]) -> Compute:
+        """Return how values are computed with ``layers`` in integers of ``ranges``."""
 
         def compute(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-            if self.layer_of[node.name] not in chosen:
+            if self.layer_of[node.name] not in layers:
                 return compute_plainly(node, args, kwargs)
             if is_call(node, *LAYERS):
                 weight = self._rounded.get(node.name, args[1])
@@ -130,9 +135,7 @@ class Simulation:
             value = compute_plainly(node, args, kwargs)
             return _level(value, node, ranges) if self.everything else value
 
-        with torch.no_grad():
-            result = self._walk.run(inputs, compute)
-        return tuple(one.numpy() for one in result)
+        return compute
 
     def snr_db(
         self,
@@ -146,17 +149,42 @@ class Simulation:
         wanted = [self.outputs(inputs, {}, ()) for inputs in images] if expected is None else expected
         found = []
         for inputs, references in zip(images, wanted, strict=True):
-            for value, reference in zip(self.outputs(inputs, ranges, chosen), references, strict=True):
-                error = float(((value.astype(np.float64) - reference) ** 2).sum())
-                signal = float((reference.astype(np.float64) ** 2).sum())
-                found.append(10 * np.log10(max(signal, 1e-30) / max(error, 1e-30)))
+            values = self.outputs(inputs, ranges, chosen)
+            found += [_snr_db(value, reference) for value, reference in zip(values, references, strict=True)]
         return float(np.mean(found))
+
+    def snr_db_alone(
+        self,
+        images: Sequence[Sequence[Tensor]],
+        ranges: Mapping[str, Range],
+        expected: Sequence[Sequence[np.ndarray]],
+    ) -> dict[str, float]:
+        """Return layer → what ``snr_db`` gives for it alone; what comes before it is computed once for an image."""
+        nodes: dict[str, set[fx.Node]] = {layer: set() for layer in self.layers}
+        for node in self.module.graph.nodes:
+            if node.name in self.layer_of:
+                nodes[self.layer_of[node.name]].add(node)
+        found: dict[str, list[float]] = {layer: [] for layer in nodes}
+        for inputs, references in zip(images, expected, strict=True):
+            with torch.no_grad():
+                begun = self._walk.begun(inputs)
+                for layer, own in nodes.items():
+                    values = self._walk.run_from(begun, own, self._computing(ranges, frozenset((layer,))))
+                    pairs = zip(values, references, strict=True)
+                    found[layer] += [_snr_db(value.numpy(), reference) for value, reference in pairs]
+        return {layer: float(np.mean(each)) for layer, each in found.items()}
 
 
 def ranges_of(seen: Mapping[str, Seen], estimator: Estimator) -> dict[str, Range]:
     """Return the range of each activation; of one that was not finite none."""
     finite = {k: v for k, v in seen.items() if np.isfinite(v.lowest).all() and np.isfinite(v.highest).all()}
     return {name: estimate(one, estimator) for name, one in finite.items()}
+
+
+def _snr_db(value: np.ndarray, reference: np.ndarray) -> float:
+    error = float(((value.astype(np.float64) - reference) ** 2).sum())
+    signal = float((reference.astype(np.float64) ** 2).sum())
+    return float(10 * np.log10(max(signal, 1e-30) / max(error, 1e-30)))
 
 
 def _level(value: object, node: object, ranges: Mapping[str, Range]) -> object:

@@ -72,6 +72,27 @@ def test_a_replaced_value_goes_on_to_all_that_read_it(graph, photo):
     assert [node.name for node in walk.placeholders] == ["x"]
 
 
+def test_a_run_may_begin_in_the_middle_of_another(graph, photo):
+    walk = Walk(graph.module)
+    up = next(node for node in graph.module.graph.nodes if node.target is torch.ops.aten.conv_transpose2d.input)
+    computed = []
+
+    def compute(node, args, kwargs):
+        computed.append(node)
+        value = compute_plainly(node, args, kwargs)
+        return 2 * value if node is up else value
+
+    with torch.no_grad():
+        plain, begun = walk.run([photo]), walk.begun([photo])
+        for _ in range(2):
+            scores, edge = walk.run_from(begun, [up], compute)
+            assert torch.equal(scores, 2 * plain[0])
+            assert torch.equal(edge, plain[1])
+        assert walk.run_from(begun, [], compute)[0] is begun[list(graph.module.graph.nodes).index(up)]
+    assert computed.index(up) == 0
+    assert len(computed) < len(graph.module.graph.nodes)
+
+
 def test_an_attribute_may_come_before_the_inputs():
     graph = fx.Graph()
     weight = graph.get_attr("weight")
