@@ -114,6 +114,36 @@ def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finis
     assert ear.begun == {"report": "what is in the folder changed"}
 
 
+BUDGETS = """
+recipe = "{recipe}"
+
+[[budgets]]
+measure = "bytes"
+limit = {limit}
+reason = "what this test allows"
+"""
+
+
+def test_the_gate_judges_what_was_made_by_the_budgets_of_now(finished, copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    monkeypatch.delenv("CI", raising=False)
+    options = finished.options(copied, precisions=FP32)
+    for limit, outcome, because in ((1, Outcome.FAILED, "never done"), (10**6, Outcome.DONE, "never done")):
+        text = BUDGETS.format(recipe=finished.recipe.as_posix(), limit=limit)
+        (copied.parent / "deploykit.toml").write_text(text, "utf-8")
+        ear = Ear()
+        run = run_pipeline([], options, ear)
+        (gate,) = (one for one in run.stages if one.kind is StageKind.GATE)
+        assert (gate.outcome, gate.because) == (outcome, because)
+        assert run.exit_code == gate.exit_code == int(outcome is Outcome.FAILED)
+        record = json.loads((copied / "gate.json").read_bytes())
+        assert record["kind"] == "gate"
+        assert record["body"]["passed"] is (outcome is Outcome.DONE)
+    again = Ear()
+    assert run_pipeline([], options, again).passed
+    assert not again.begun
+
+
 def test_what_a_killed_run_left_is_no_artifact_and_goes(finished, copied):
     (artifact,) = find_artifacts(copied)
     half = copied / ".pipeline" / "work" / "abc" / "tiny" / artifact.path.parent.name
