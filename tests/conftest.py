@@ -28,6 +28,7 @@ SHARING = (
     "tests/inspection",
     "tests/provenance",
     "tests/stages",
+    "tests/report_page",
     "tests/verification",
     "tests/web",
 )

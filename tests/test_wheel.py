@@ -36,6 +36,8 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("recipes/sinet.toml", "recipes/rcrnet.toml", "checkpoints/sinet.pt", "checkpoints/manifest.toml"):
         assert f"deploykit/bundled/{needed}" in names
+    for needed in ("page.html", "macros.html", "page.css", "page.js"):
+        assert f"deploykit/report_page/templates/{needed}" in names
     assert not [name for name in names if not name.startswith(("deploykit/", "deploykit-"))]
     assert "deploykit/web/page/index.html" in names
     assert wheel.stat().st_size < 40_000_000

@@ -13,11 +13,11 @@ from deploykit.report_page.verdict import miou
 from deploykit.vocab import Target
 
 # In units of the drawing, which scales with the page.
-WIDTH, STRIP, LEFT, RIGHT = 720, 34, 190, 24
+WIDTH, STRIP, LEFT, MOST_LEFT, RIGHT = 760, 34, 150, 320, 24
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_LEFT, PANEL_TOP, PANEL_BOTTOM = 460, 320, 52, 16, 44
 _DRAWN = 400
 _HALF = 9.0
-_LABEL_WIDTH, _LABEL_HEIGHT = 6.5, 11.0
+_LABEL_WIDTH, _LABEL_HEIGHT = 7.0, 11.0
 # mIoU this far below the best is drawn on the lower edge: else one wreck would flatten all others.
 _DEEPEST = 6.0
 
@@ -41,6 +41,7 @@ class Strips:
     """The runs of all files on one machine under one axis, in milliseconds."""
 
     machine: str
+    left: float
     height: float
     strips: tuple[Strip, ...]
     ticks: tuple[Tick, ...]
@@ -102,7 +103,8 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
     top = max(_fence(sorted(timed.latency.samples_s)) for _, timed in found) * 1e3
     bottom = min(min(timed.latency.samples_s) for _, timed in found) * 1e3
     low, high = around([bottom, top])
-    axis = Axis(max(low, 0.0), high, LEFT, WIDTH - RIGHT)
+    left = min(MOST_LEFT, max(LEFT, 24 + _LABEL_WIDTH * max(len(name) for name, _ in found)))
+    axis = Axis(max(low, 0.0), high, left, WIDTH - RIGHT)
     drawn = []
     for index, (name, timed) in enumerate(found):
         latency = timed.latency
@@ -126,7 +128,7 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
         f"Single runs of {len(found)} measurements on {device}. The shortest median is "
         f"{fastest[1].latency.median_s * 1e3:.2f} ms, of {fastest[0]}."
     )
-    return Strips(device, 8 + STRIP * len(found) + 34, tuple(drawn), axis.ticks(), summary)
+    return Strips(device, left, 8 + STRIP * len(found) + 34, tuple(drawn), axis.ticks(), summary)
 
 
 def _fence(ordered: Sequence[float]) -> float:

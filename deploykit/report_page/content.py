@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploykit.gate_records import GateVerdict
 from deploykit.latency_records import Machine
-from deploykit.quantize.sensitivity import Sensitivity
 from deploykit.records import Comparison, PassReport
 from deploykit.report.gate_words import amount, bound, state, worst_first
 from deploykit.report_page import words
@@ -22,9 +22,15 @@ from deploykit.report_page.rows import (
     Content,
     FileRow,
     LatencyRow,
-    LayerTable,
     PassRow,
     PassTable,
+)
+from deploykit.report_page.tables import (
+    chain_tables,
+    comparison_table,
+    layer_tables,
+    metric_tables,
+    precision_tables,
 )
 from deploykit.report_page.verdict import MIOU, commands, of_dossier
 
@@ -44,7 +50,11 @@ def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...
         checks=tuple(check for one in matched.dossiers for check in _checks(one)),
         findings=tuple(_findings(matched)),
         passes=tuple(_passes(matched)),
-        layers=tuple(_layers(matched)),
+        metrics=tuple(metric_tables(matched)),
+        comparisons=tuple(comparison_table(matched)),
+        precisions=tuple(precision_tables(matched)),
+        layers=tuple(layer_tables(matched)),
+        checked_chains=tuple(chain_tables(matched)),
         chains=tuple(_chain(one) for one in matched.dossiers),
         machines=tuple(dict.fromkeys(words.machine_words(one) for one in _machines(matched))),
         warnings=tuple((one.problem, one.remedy) for one in matched.warnings),
@@ -61,7 +71,9 @@ def _files(matched: Matched, folder: Path) -> Iterator[FileRow]:
     for network in matched.networks:
         for one in network.dossiers:
             number += 1
-            plan, again = one.artifact.plan, commands(one, network, folder)
+            plan = one.artifact.plan
+            # Of a changed file nothing is to be measured: it is to be exported again.
+            again: Mapping[str, str] = defaultdict(str) if one.entry.changed else commands(one, network, folder)
             yield FileRow(
                 number,
                 one.name,
@@ -188,10 +200,13 @@ def _check(name: str, when: str, runtime: str, found: Comparison) -> Check:
 
 def _findings(matched: Matched) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield the gate's findings as verdict, file, rule, figures and reason, what needs attention first."""
+    here = {one.artifact.content_hash for one in matched.dossiers if one.gated}
     for record in matched.of_kind("gate"):
+        stale = {one.name for one in record.body.subjects if one.content_hash not in here}
         for one in worst_first(record.body):
-            figures = "" if one.measured is None else f"{amount(one.measured, one.unit)}, {bound(one)}"
-            yield state(one), one.subject, one.rule, figures, one.reason
+            if one.subject not in stale:
+                figures = "" if one.measured is None else f"{amount(one.measured, one.unit)}, {bound(one)}"
+                yield state(one), one.subject, one.rule, figures, one.reason
 
 
 def _passes(matched: Matched) -> Iterator[PassTable]:
@@ -207,46 +222,6 @@ def _pass_rows(passes: tuple[PassReport, ...]) -> Iterator[PassRow]:
     for one in passes:
         details = tuple(f"{', '.join(fired.modules)}: {fired.detail}" for fired in one.fired)
         yield PassRow(one.name, len(one.fired), details, tuple(one.reasons().items()))
-
-
-def _layers(matched: Matched) -> Iterator[LayerTable]:
-    columns = ("module", "adds, relative L2", "rounding explains", "ratio to its bound", "verdict")
-    for one in matched.dossiers:
-        for verification in one.verifications:
-            found = verification.layers
-            if found is not None:
-                rows = tuple(
-                    (
-                        row.module,
-                        _small(row.local_error),
-                        _small(row.explained),
-                        "-" if row.ratio is None else f"{row.ratio:.2f}",
-                        row.verdict.value + (f" ({row.cause.value})" if row.cause else ""),
-                    )
-                    for row in found.rows
-                )
-                yield LayerTable(f"{one.name}: which layer makes the error", found.sentence, columns, rows)
-    for record in matched.of_kind("sensitivity"):
-        yield _sensitivity(record.body)
-
-
-def _sensitivity(body: Sensitivity) -> LayerTable:
-    rows = tuple(
-        (
-            layer.layer,
-            f"{layer.simulated_snr_db:.1f}",
-            "-" if layer.measured is None else f"{layer.measured.snr_db:.1f}",
-            "-" if layer.measured is None else f"{layer.measured.drop_points:.3f}",
-        )
-        for layer in body.layers
-    )
-    sentence = f"The file with every layer in integers loses {body.whole.drop_points:.3f} points of mIoU."
-    columns = ("layer alone in integers", "simulated SNR, dB", "measured SNR, dB", "mIoU lost, points")
-    return LayerTable(f"{body.recipe} {body.target} {body.precision}: what each layer costs", sentence, columns, rows)
-
-
-def _small(value: float | None) -> str:
-    return "-" if value is None else words.scientific(value)
 
 
 def _chain(one: Dossier) -> Chain:

@@ -10,7 +10,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from deploykit.report_page import words
-from deploykit.report_page.charts import LEFT, PANEL_BOTTOM, PANEL_HEIGHT, PANEL_LEFT, PANEL_TOP, PANEL_WIDTH, WIDTH
+from deploykit.report_page.charts import PANEL_BOTTOM, PANEL_HEIGHT, PANEL_LEFT, PANEL_TOP, PANEL_WIDTH, WIDTH
 from deploykit.report_page.rows import Content
 from deploykit.version import __version__
 
@@ -36,7 +36,6 @@ def page(content: Content) -> str:
     )
     geometry = {
         "width": WIDTH,
-        "left": LEFT,
         "panel_width": PANEL_WIDTH,
         "panel_height": PANEL_HEIGHT,
         "panel_left": PANEL_LEFT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from deploykit.evaluation.records import Evaluation
 from deploykit.gate_measuring.subjects import stable_name
@@ -86,6 +87,10 @@ def _largest(found: Iterable[Scored]) -> tuple[Scored, ...]:
     return tuple(sorted(found, key=lambda one: -len(one.evaluation.images)))
 
 
+def _without_differences(one: Evaluation) -> Evaluation:
+    return replace(one, summaries=tuple(replace(summary, difference=None) for summary in one.summaries))
+
+
 class _Matching:
     """Takes records one after the other, and then says what is known of each artifact and network."""
 
@@ -145,7 +150,13 @@ class _Matching:
         return matched or bool(run.skipped)
 
     def _take_evaluate(self, record: Record) -> bool:
-        taken = [self._score(record, one, record.body.data) for one in record.body.evaluations]
+        rows = record.body.evaluations
+        # Differences are those to the first subject, which need not be the checkpoint.
+        reference = rows[0].checkpoint_sha256 if rows and rows[0].target is None else None
+        taken = []
+        for one in rows:
+            known = one if one.checkpoint_sha256 == reference else _without_differences(one)
+            taken.append(self._score(record, known, record.body.data))
         return any(taken)
 
     def _score(self, record: Record, one: Evaluation, data: str) -> bool:

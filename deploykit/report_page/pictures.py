@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,7 @@ def _gallery(
         if reference is None:
             notes += [f"{dossier.name}: {found}" for dossier, found in files if isinstance(found, str)]
             return Gallery(network.recipe, "", (), tuple(notes))
+        notes += _unlike(reference, files)
         drawn = list(photos) or [_portrait(seed, reference.side) for seed in HELD_OUT_SEEDS[:PORTRAITS]]
         rows = []
         for index, (title, photo) in enumerate(drawn, 1):
@@ -128,6 +129,17 @@ def _gallery(
             except DeploykitError as error:
                 notes.append(f"{title}: {error.message} {error.found or ''}".strip())
     return Gallery(network.recipe, name, tuple(rows), tuple(notes))
+
+
+def _unlike(reference: Predictor, files: Sequence[tuple[Dossier, Predictor | str]]) -> Iterator[str]:
+    """Yield what makes masks differ besides the file itself."""
+    size = (reference.photo.height, reference.photo.width)
+    for dossier, found in files:
+        if isinstance(found, Predictor) and (found.photo.height, found.photo.width) != size:
+            own = f"{found.photo.height}x{found.photo.width}"
+            yield f"{dossier.name} takes {own}, the reference {size[0]}x{size[1]}: masks differ for that as well."
+    if reference.first_feedback():
+        yield "The network is one for video: each image is taken as a first frame."
 
 
 def _portrait(seed: int, side: int) -> tuple[str, Pixels]:

@@ -74,13 +74,14 @@ class PassTable:
 
 
 @dataclass(frozen=True)
-class LayerTable:
-    """The layers that make a file's error: name, error, its explained part, ratio, verdict."""
+class Table:
+    """Any other table: ``columns`` with whether they hold numbers, and cells whose first one names the row."""
 
     title: str
     sentence: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    columns: tuple[tuple[str, bool], ...]
+    rows: tuple[tuple[Cell, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ class Content:
     checks: tuple[Check, ...]
     findings: tuple[tuple[str, str, str, str, str], ...]
     passes: tuple[PassTable, ...]
-    layers: tuple[LayerTable, ...]
+    metrics: tuple[Table, ...]
+    comparisons: tuple[Table, ...]
+    precisions: tuple[Table, ...]
+    layers: tuple[Table, ...]
+    checked_chains: tuple[Table, ...]
     chains: tuple[Chain, ...]
     machines: tuple[tuple[tuple[str, str], ...], ...]
     warnings: tuple[tuple[str, str], ...]

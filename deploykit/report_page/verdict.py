@@ -12,7 +12,6 @@ from deploykit.report_page.records import Dossier, Left, Matched, Network, Reaso
 
 MIOU = "two_class_miou"
 _ORDER = (Standing.FAIL, Standing.OPEN, Standing.PASS)
-_DOUBTFUL = (Left.STALE, Left.UNREADABLE)
 
 
 def judge(matched: Matched, folder: Path) -> Verdict:
@@ -20,7 +19,8 @@ def judge(matched: Matched, folder: Path) -> Verdict:
 
     It fails where anything failed: a manifest or file that is not as it was exported, a comparison, a verification, a
     certificate, a finding of the gate. It passes where every artifact was verified, evaluated, measured and judged by a
-    gate, and nothing was skipped, inconclusive or stale. Everything else is open.
+    gate, and nothing was skipped, inconclusive or unreadable; a stale record counts for nothing. Everything else is
+    open.
     """
     reasons = tuple(sorted(dict.fromkeys(_reasons(matched, folder)), key=lambda one: _ORDER.index(one.standing)))
     worst = reasons[0].standing if reasons else Standing.PASS
@@ -68,7 +68,7 @@ def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
     yield from (
         Reason(Standing.OPEN, f"{one.path} is {one.why} ({one.reason})")
         for one in matched.left_out
-        if one.why in _DOUBTFUL
+        if one.why is Left.UNREADABLE
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from report_cases import write_record
 
 from deploykit.errors import ArtifactError
+from deploykit.report_page.matching import match
 from deploykit.report_page.reading import collect
 from deploykit.report_page.records import Left
 
@@ -65,3 +66,17 @@ def test_a_folder_without_manifests_is_the_users_error(tmp_path):
 def test_no_folder_is_the_users_error(tmp_path):
     with pytest.raises(ArtifactError, match="cannot be read"):
         collect(tmp_path / "nothing")
+
+
+def test_a_difference_to_anything_but_the_checkpoint_is_not_shown(folder):
+    path = folder / "chain" / "records" / "evaluate.json"
+    record = json.loads(path.read_text("utf-8"))
+
+    def differences() -> list[object]:
+        (dossier,) = match(collect(folder)).dossiers
+        return [one.difference for one in dossier.scores[0].evaluation.summaries]
+
+    assert None not in differences()
+    record["body"]["evaluations"] = record["body"]["evaluations"][1:]
+    path.write_text(json.dumps(record), "utf-8")
+    assert set(differences()) == {None}
