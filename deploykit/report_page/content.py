@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from deploykit.gate_records import GateVerdict
@@ -32,7 +31,7 @@ from deploykit.report_page.tables import (
     metric_tables,
     precision_tables,
 )
-from deploykit.report_page.verdict import MIOU, commands, of_dossier
+from deploykit.report_page.verdict import MIOU, of_dossier
 
 
 def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...], folder: Path) -> Content:
@@ -41,7 +40,7 @@ def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...
     return Content(
         title=", ".join(dict.fromkeys(recipes)) or folder.resolve().name,
         verdict=verdict,
-        files=tuple(_files(matched, folder)),
+        files=tuple(_files(matched)),
         galleries=galleries,
         strips=strips(matched),
         latencies=tuple(_latencies(matched)),
@@ -66,14 +65,12 @@ def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...
     )
 
 
-def _files(matched: Matched, folder: Path) -> Iterator[FileRow]:
+def _files(matched: Matched) -> Iterator[FileRow]:
     number = 0
     for network in matched.networks:
         for one in network.dossiers:
             number += 1
             plan = one.artifact.plan
-            # Of a changed file nothing is to be measured: it is to be exported again.
-            again: Mapping[str, str] = defaultdict(str) if one.entry.changed else commands(one, network, folder)
             yield FileRow(
                 number,
                 one.name,
@@ -81,24 +78,24 @@ def _files(matched: Matched, folder: Path) -> Iterator[FileRow]:
                 plan.target.value,
                 plan.precision.value,
                 Cell(words.size(one.artifact.size_bytes), value=one.artifact.size_bytes),
-                _latency(one, again["bench"]),
-                *_masks(one, again["evaluate"]),
+                _latency(one),
+                *_masks(one),
                 _verified(one),
-                _gate(one, again["gate"]),
+                _gate(one),
             )
 
 
-def _latency(one: Dossier, command: str) -> Cell:
+def _latency(one: Dossier) -> Cell:
     if not one.latencies:
-        return Cell("not measured", command=command)
+        return Cell("not measured")
     latency = one.latencies[0].latency
     threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
     detail = f"{words.interval(*latency.interval_s)}; {threads}" if latency.interval_s else threads
     return Cell(words.milliseconds(latency.median_s), detail, latency.median_s)
 
 
-def _masks(one: Dossier, command: str) -> tuple[Cell, Cell]:
-    missing = Cell("not measured", command=command)
+def _masks(one: Dossier) -> tuple[Cell, Cell]:
+    missing = Cell("not measured")
     summary = next(
         (
             found
@@ -114,7 +111,7 @@ def _masks(one: Dossier, command: str) -> tuple[Cell, Cell]:
     range_ = words.percent_interval(summary.estimate)
     miou = Cell(words.percent(value), f"{range_}; {summary.count} images" if range_ else "", value)
     if summary.difference is None:
-        return miou, Cell("not measured", "no checkpoint beside it in the record", command=command)
+        return miou, Cell("not measured", "no checkpoint beside it in the record")
     gap = summary.difference
     return miou, Cell(words.points(gap.value), words.point_interval(gap), gap.value)
 
@@ -132,9 +129,9 @@ def _verified(one: Dossier) -> Cell:
     return Cell("pass", f"{when}; relative L2 {words.scientific(worst)}", 2, standing=standing)
 
 
-def _gate(one: Dossier, command: str) -> Cell:
+def _gate(one: Dossier) -> Cell:
     if not one.gated:
-        return Cell("not run", value=1, command=command, standing=Standing.OPEN)
+        return Cell("not run", value=1, standing=Standing.OPEN)
     own = [found for found in one.findings if not found.advice]
     failed = [found for found in own if found.fails or found.verdict is GateVerdict.FAIL]
     if failed:

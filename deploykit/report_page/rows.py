@@ -12,12 +12,11 @@ from deploykit.report_page.records import LeftOut, Standing, Verdict
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: ``text``, a second line of ``detail``, what it sorts by, and the ``command`` that would fill it."""
+    """One cell: ``text``, a second line of ``detail``, the ``value`` it sorts by, and a verdict where it is one."""
 
     text: str
     detail: str = ""
     value: float | None = None
-    command: str = ""
     standing: Standing | None = None
 
 

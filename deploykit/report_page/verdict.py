@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploykit.gate_records import GateReport, GateVerdict
@@ -54,7 +54,8 @@ def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
     for network in matched.networks:
         yield from _of_network(network, folder)
         for dossier in network.dossiers:
-            yield from _of_dossier(dossier, network, folder)
+            yield from _of_dossier(dossier, folder)
+    yield from _unmeasured(matched, folder)
     for record in matched.of_kind("verify-manifest"):
         yield from (
             Reason(Standing.FAIL, f"{record.body.artifact}: the link {link.name} of its chain fails ({link.detail})")
@@ -73,37 +74,59 @@ def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
 
 
 def _of_network(network: Network, folder: Path) -> Iterator[Reason]:
-    known = network.recipe in bundled_recipes()
-    recipe = network.recipe if known else f"{network.recipe}.toml"
-    target = shlex.quote(str(folder / network.recipe / "records" / "verify-reparam.json"))
     made = network.verification
     if made is None:
-        yield Reason(
-            Standing.OPEN,
-            f"folding and merging of {network.recipe} was not verified",
-            f"deploykit verify-reparam {shlex.quote(recipe)} --json > {target}",
-        )
+        text = f"folding and merging of {network.recipe} was not verified"
+        yield Reason(Standing.OPEN, text, _command("verify-reparam", [_recipe(network)], folder, network.recipe))
     elif not made.passed:
         failed = [*made.findings, *(text for _, one in made.comparisons for text in one.failures)]
         yield Reason(Standing.FAIL, f"folding and merging of {network.recipe} fails ({'; '.join(failed)[:200]})")
+    unscored = [one for one in _sound(network.dossiers) if miou(one) is None]
+    if unscored:
+        files = [_recipe(network), *(str(one.artifact.path) for one in unscored)]
+        text = f"mIoU of {_named(unscored, network.recipe)} is not measured"
+        yield Reason(Standing.OPEN, text, _command("evaluate", files, folder, network.recipe))
 
 
-def _of_dossier(dossier: Dossier, network: Network, folder: Path) -> Iterator[Reason]:
-    failures = tuple(_integrity(dossier))
-    yield from failures
-    if dossier.entry.changed:
-        return
-    if not dossier.artifact.comparisons:
-        yield Reason(Standing.OPEN, f"{dossier.name} was not verified", commands(dossier, network, folder)["verify"])
-    yield from _of_the_gate(dossier, network, folder)
-    if miou(dossier) is None:
-        yield Reason(
-            Standing.OPEN, f"mIoU of {dossier.name} is not measured", commands(dossier, network, folder)["evaluate"]
-        )
-    if not dossier.latencies:
-        yield Reason(
-            Standing.OPEN, f"latency of {dossier.name} is not measured", commands(dossier, network, folder)["bench"]
-        )
+def _of_dossier(dossier: Dossier, folder: Path) -> Iterator[Reason]:
+    yield from _integrity(dossier)
+    if not dossier.entry.changed and not dossier.artifact.comparisons:
+        place = [str(dossier.artifact.path)]
+        name = dossier.entry.manifest.parent.name
+        yield Reason(Standing.OPEN, f"{dossier.name} was not verified", _command("verify", place, folder, name))
+    yield from _of_the_gate(dossier)
+
+
+def _unmeasured(matched: Matched, folder: Path) -> Iterator[Reason]:
+    """Yield what was measured or judged of no record here, with one command for all such files."""
+    ungated = [one for one in _sound(matched.dossiers) if not one.gated]
+    if ungated:
+        text = f"no gate judged {_named(ungated)}"
+        yield Reason(Standing.OPEN, text, _command("gate", [str(folder)], folder))
+    untimed = [one for one in _sound(matched.dossiers) if not one.latencies]
+    if untimed:
+        files = [str(one.artifact.path) for one in untimed]
+        yield Reason(Standing.OPEN, f"latency of {_named(untimed)} is not measured", _command("bench", files, folder))
+
+
+def _sound(dossiers: Sequence[Dossier]) -> list[Dossier]:
+    """Return those that are as they were exported: of the others nothing is to be measured."""
+    return [one for one in dossiers if not one.entry.changed]
+
+
+def _named(dossiers: Sequence[Dossier], recipe: str = "") -> str:
+    of_network = f" of {recipe}" if recipe else ""
+    return dossiers[0].name if len(dossiers) == 1 else f"{len(dossiers)} files{of_network}"
+
+
+def _recipe(network: Network) -> str:
+    return network.recipe if network.recipe in bundled_recipes() else f"{network.recipe}.toml"
+
+
+def _command(kind: str, arguments: Sequence[str], folder: Path, name: str = "") -> str:
+    """Return the command line for a POSIX shell that puts the record where the next report finds it."""
+    place = folder / (f"{kind}-{name}.json" if name else f"{kind}.json")
+    return f"deploykit {kind} {shlex.join(arguments)} --json > {shlex.quote(str(place))}"
 
 
 def _integrity(dossier: Dossier) -> Iterator[Reason]:
@@ -131,10 +154,7 @@ def _again(name: str) -> str:
     return f"deploykit export {shlex.quote(name.split(maxsplit=1)[0])}"
 
 
-def _of_the_gate(dossier: Dossier, network: Network, folder: Path) -> Iterator[Reason]:
-    if not dossier.gated:
-        text = f"no gate judged {dossier.name}"
-        yield Reason(Standing.OPEN, text, commands(dossier, network, folder)["gate"])
+def _of_the_gate(dossier: Dossier) -> Iterator[Reason]:
     for one in dossier.findings:
         if one.advice or (one.verdict is GateVerdict.PASS and not one.fails):
             continue
@@ -162,24 +182,3 @@ def miou(dossier: Dossier) -> float | None:
             if summary.metric == MIOU and summary.estimate is not None:
                 return summary.estimate.value
     return None
-
-
-def commands(dossier: Dossier, network: Network, folder: Path) -> dict[str, str]:
-    """Return what makes the missing records of ``dossier``, as command lines for a POSIX shell."""
-    file = shlex.quote(str(dossier.artifact.path))
-    records = folder / network.recipe / "records"
-    known = network.recipe in bundled_recipes()
-    recipe = network.recipe if known else f"{network.recipe}.toml"
-
-    def to(kind: str, name: str = "") -> str:
-        place = records / f"{kind}{'-' + name if name else ''}.json"
-        return shlex.quote(str(place))
-
-    short = dossier.entry.manifest.parent.name
-    everything = shlex.quote(str(folder))
-    return {
-        "verify": f"deploykit verify {file} --json > {to('verify', short)}",
-        "evaluate": f"deploykit evaluate {shlex.quote(recipe)} {file} --json > {to('evaluate', short)}",
-        "bench": f"deploykit bench {file} --json > {to('bench', short)}",
-        "gate": f"deploykit gate {everything} --json > {shlex.quote(str(folder / 'gate.json'))}",
-    }
