@@ -40,7 +40,7 @@ def point_interval(estimate: Estimate) -> str:
     """Return the interval of a difference in points; an empty text where there is none."""
     if estimate.interval is None:
         return ""
-    low, high = (f"{100 * one:+.3f}".replace("-", MINUS) for one in estimate.interval)
+    low, high = (f"{100 * one:+z.3f}".replace("-", MINUS) for one in estimate.interval)
     return f"{low} to {high}"
 
 
