@@ -17,7 +17,7 @@ WIDTH, STRIP, LEFT, MOST_LEFT, RIGHT = 760, 34, 150, 320, 24
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_LEFT, PANEL_TOP, PANEL_BOTTOM = 460, 320, 52, 16, 44
 _DRAWN = 400
 _HALF = 9.0
-_LABEL_WIDTH, _LABEL_HEIGHT = 7.0, 11.0
+_LABEL_WIDTH, _BOLD_WIDTH, _LABEL_HEIGHT = 7.0, 8.2, 11.0
 # mIoU this far below the best is drawn on the lower edge: else one wreck would flatten all others.
 _DEEPEST = 6.0
 
@@ -103,7 +103,7 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
     top = max(_fence(sorted(timed.latency.samples_s)) for _, timed in found) * 1e3
     bottom = min(min(timed.latency.samples_s) for _, timed in found) * 1e3
     low, high = around([bottom, top])
-    left = min(MOST_LEFT, max(LEFT, 24 + _LABEL_WIDTH * max(len(name) for name, _ in found)))
+    left = min(MOST_LEFT, max(LEFT, 24 + _BOLD_WIDTH * max(len(name) for name, _ in found)))
     axis = Axis(max(low, 0.0), high, left, WIDTH - RIGHT)
     drawn = []
     for index, (name, timed) in enumerate(found):
