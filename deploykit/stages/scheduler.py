@@ -68,6 +68,8 @@ class Scheduler:
             return False
         finally:
             for worker in self._workers:
+                worker.stop()
+            for worker in self._workers:
                 worker.end()
 
     def _busy(self) -> list[Worker]:

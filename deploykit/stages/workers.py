@@ -83,6 +83,11 @@ class Worker:
         """Whether the process runs."""
         return self._process.poll() is None
 
+    def stop(self) -> None:
+        """Ask the process to end, and to put away what it has begun."""
+        if self.alive:
+            self._process.terminate()
+
     def end(self) -> None:
         """End the process, with time to put away what it has begun."""
         for number in (signal.SIGTERM, signal.SIGKILL):

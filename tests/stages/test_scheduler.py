@@ -65,6 +65,9 @@ class StandIn:
     def rest(self) -> None:
         self.before, self.stage = self.stage, None
 
+    def stop(self) -> None:
+        """It has nothing to put away."""
+
     def end(self) -> None:
         self.ended = True
 
