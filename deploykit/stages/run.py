@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -64,16 +64,14 @@ class _Project:
         )
         if recipe is None:
             return task
-        return Task(
-            **{
-                **task.__dict__,
-                "recipe": recipe.path,
-                "recipe_sha256": recipe.sha256,
-                "settings": settings_of(recipe, options),
-                "checkpoint": None if options.checkpoint is None else options.checkpoint.resolve(),
-                "checkpoint_key": options.checkpoint_key,
-                "checkpoint_sha256": self.inputs.digest(self.checkpoints[recipe.name]),
-            }
+        return replace(
+            task,
+            recipe=recipe.path,
+            recipe_sha256=recipe.sha256,
+            settings=settings_of(recipe, options),
+            checkpoint=None if options.checkpoint is None else options.checkpoint.resolve(),
+            checkpoint_key=options.checkpoint_key,
+            checkpoint_sha256=self.inputs.digest(self.checkpoints[recipe.name]),
         )
 
 
