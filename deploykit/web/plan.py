@@ -34,6 +34,7 @@ RUNS_IN_A_PAGE = (Target.TFLITE, Target.ONNX)
 ACCELERATORS = ("wasm", "webgpu", "webnn")
 # Taller than wide inputs, wider and square ones: the picture is of another shape than all of them.
 PICTURE_WIDTH, PICTURE_HEIGHT = 640, 480
+_TOP = 24
 # The number formats whose tensors each runtime takes in a page.
 _DTYPES = {
     Target.TFLITE: ("float32", "int32", "uint8"),
@@ -119,8 +120,7 @@ def make_page_plan(
 
 def bundled_picture() -> Pixels:
     """Return the picture (480, 640, 3) in RGB on which masks are compared: a drawn portrait, of no real person."""
-    margin = (PICTURE_WIDTH - PICTURE_HEIGHT) // 2
-    return np.ascontiguousarray(synthesize(PORTRAIT_SEED, PICTURE_WIDTH).image[margin : margin + PICTURE_HEIGHT])
+    return np.ascontiguousarray(synthesize(PORTRAIT_SEED, PICTURE_WIDTH).image[_TOP : _TOP + PICTURE_HEIGHT])
 
 
 def unfit(subject: Subject) -> str:

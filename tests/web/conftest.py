@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_case import chromium
+from targets.small_case import write_case
 
+from deploykit import api
+from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.web import page
 
 
@@ -18,3 +23,27 @@ def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "litert" / "litert.wasm").write_bytes(b"\0asm")
     monkeypatch.setattr(page, "RUNTIMES", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, ...]:
+    """A small network as ONNX and TFLite."""
+    recipe = write_case(tmp_path_factory.mktemp("small_recipe"))
+    folder = tmp_path_factory.mktemp("small_files")
+    api.export(recipe, targets=["onnx", "tflite"], output_dir=folder)
+    return find_subjects([folder])
+
+
+@pytest.fixture(scope="session")
+def sinet_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, ...]:
+    """The bundled SINet as ONNX and TFLite."""
+    folder = tmp_path_factory.mktemp("sinet_files")
+    api.export("sinet", targets=["onnx", "tflite"], output_dir=folder)
+    return find_subjects([folder])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """A Chromium without a window, one for all tests."""
+    with chromium() as found:
+        yield found

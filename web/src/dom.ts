@@ -13,5 +13,14 @@ export function make<K extends keyof HTMLElementTagNameMap>(name: K, text = '', 
   return made;
 }
 
-export const ms = (seconds: number) => `${(seconds * 1000).toPrecision(3)} ms`;
-export const percent = (share: number, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+const SPACE = '\u00a0';
+
+/** Three digits, more for what takes seconds; the unit stays on the line of the number. */
+export function ms(seconds: number): string {
+  const value = seconds * 1000;
+  return `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)}${SPACE}ms`;
+}
+
+export function percent(share: number, digits = 1): string {
+  return `${(share * 100).toFixed(digits)}${SPACE}%`;
+}

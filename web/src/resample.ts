@@ -10,6 +10,8 @@ interface Axis {
 }
 
 const CUBIC = -0.75;
+/** OpenCV's bilinear weights are whole numbers of this many bits. */
+const BITS = 11;
 const kept = new Map<string, Axis>();
 
 function cubicWeights(t: number): number[] {
@@ -49,10 +51,16 @@ function row(place: number, scale: number, from: number, to: number, filter: Fil
     return linear(first, rest <= 0 ? 0 : rest - Math.floor(rest), from);
   }
   at = Math.max(0, at);
-  return linear(Math.floor(at), at - Math.floor(at), from);
+  return linear(Math.floor(at), at - Math.floor(at), from, true);
 }
 
-function linear(first: number, rest: number, from: number): [number, number[]] {
+/** Two neighbours and how much of each; `whole` weights add up to two to the power of `BITS`. */
+function linear(first: number, rest: number, from: number, whole = false): [number, number[]] {
+  if (whole) {
+    const one = 1 << BITS;
+    const part = Math.fround(rest);
+    return first >= from - 1 ? [from - 1, [one]] : [first, [roundEven((1 - part) * one), roundEven(part * one)]];
+  }
   return first >= from - 1 ? [from - 1, [1]] : [first, [1 - rest, rest]];
 }
 
@@ -78,7 +86,8 @@ export function resample(picture: Picture, width: number, height: number, filter
   const enlarges = width > picture.width || height > picture.height;
   const across = axis(picture.width, width, filter, enlarges);
   const down = axis(picture.height, height, filter, enlarges);
-  const middle = acrossRows(picture, across, width);
+  if (filter === 'bilinear') return bilinear(picture, across, down, width, height);
+  const middle = acrossRows(picture, across, width, new Float32Array(picture.height * width * 3));
   const found = new Uint8Array(width * height * 3);
   const line = width * 3;
   const { taps } = down;
@@ -94,10 +103,26 @@ export function resample(picture: Picture, width: number, height: number, filter
   return found;
 }
 
-function acrossRows(picture: Picture, axis: Axis, width: number): Float32Array {
+/** The same in the whole numbers of OpenCV, which cuts bits off between the two directions. */
+function bilinear(picture: Picture, across: Axis, down: Axis, width: number, height: number): Uint8Array {
+  const middle = acrossRows(picture, across, width, new Int32Array(picture.height * width * 3));
+  const found = new Uint8Array(width * height * 3);
+  const line = width * 3;
+  for (let y = 0; y < height; y++) {
+    const [first, second] = down.taps === 1 ? [y, y] : [2 * y, 2 * y + 1];
+    const [above, below] = [down.sources[first] * line, down.sources[second] * line];
+    const [upper, lower] = [down.weights[first], down.taps === 1 ? 0 : down.weights[second]];
+    for (let x = 0; x < line; x++) {
+      const sum = (((middle[above + x] >> 4) * upper) >> 16) + (((middle[below + x] >> 4) * lower) >> 16);
+      found[y * line + x] = (sum + 2) >> 2;
+    }
+  }
+  return found;
+}
+
+function acrossRows<T extends Float32Array | Int32Array>(picture: Picture, axis: Axis, width: number, middle: T): T {
   const { data } = picture;
   const { taps, sources, weights } = axis;
-  const middle = new Float32Array(picture.height * width * 3);
   let place = 0;
   for (let y = 0; y < picture.height; y++) {
     const start = y * picture.width;
