@@ -6,6 +6,8 @@ export type Background = { kind: 'colour'; colour: string } | { kind: 'blur' } |
 
 const BLUR_SHRINK = 8;
 const BLUR = 'blur(2px)';
+/** Beyond the edges there is nothing, and the blur would let it in. */
+const MARGIN = 6;
 
 function surface(): CanvasRenderingContext2D {
   const found = document.createElement('canvas').getContext('2d');
@@ -58,7 +60,8 @@ export class Compositor {
       // Blurred small and enlarged: the same to the eye, at a fraction of the cost.
       const small = sized(this.small, Math.ceil(width / BLUR_SHRINK), Math.ceil(height / BLUR_SHRINK));
       small.filter = BLUR;
-      small.drawImage(frame, 0, 0, small.canvas.width, small.canvas.height);
+      const { width: across, height: down } = small.canvas;
+      small.drawImage(frame, -MARGIN, -MARGIN, across + 2 * MARGIN, down + 2 * MARGIN);
       shown.drawImage(small.canvas, 0, 0, width, height);
       return;
     }
