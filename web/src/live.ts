@@ -1,5 +1,6 @@
 /** The live view: frames of the camera, or the bundled picture, each with its mask. Nothing leaves the page. */
 
+import { CameraFrames } from './camera-frames';
 import { Compositor, type Background } from './composite';
 import { element } from './dom';
 import type { FrameMask } from './messages';
@@ -23,6 +24,7 @@ export class Live {
   private shown: Shown | null = null;
   private opening = 0;
   private running = false;
+  private turns = 0;
   private busy: Promise<void> = Promise.resolve();
   private readonly moments: number[] = [];
   background: Background = { kind: 'colour', colour: '#2f6f4f' };
@@ -107,18 +109,24 @@ export class Live {
   }
 
   private async loop(): Promise<void> {
-    while (this.running) {
-      await nextFrame(this.video);
-      if (!this.running || !this.shown) continue;
+    const frames = new CameraFrames(this.video);
+    const turn = ++this.turns;
+    // A camera that was stopped and started meanwhile has a loop of its own.
+    while (this.running && turn === this.turns) {
+      await frames.next();
+      if (!this.running || turn !== this.turns || !this.shown) continue;
       const { videoWidth, videoHeight } = this.video;
       const ratio = Math.min(1, LONGEST_SIDE / Math.max(videoWidth, videoHeight));
       const [width, height] = [Math.round(videoWidth * ratio), Math.round(videoHeight * ratio)];
       if (this.frame.canvas.width !== width || this.frame.canvas.height !== height) Object.assign(this.frame.canvas, { width, height });
       this.frame.drawImage(this.video, 0, 0, width, height);
+      const { shown } = this;
       try {
         await (this.busy = this.once());
       } catch (error) {
         if (!this.running) return;
+        // The file was switched while it ran on this frame.
+        if (this.shown !== shown) continue;
         this.stopCamera();
         this.say(`stopped: ${error instanceof Error ? error.message : error}`);
       }
@@ -147,17 +155,4 @@ export class Live {
     const times = { preprocess: found.preprocess_ms, inference: found.inference_ms, mask: found.mask_ms, composite: composite_ms };
     for (const [name, value] of Object.entries(times)) element(`time-${name}`).textContent = `${value.toFixed(1)} ms`;
   }
-}
-
-function nextFrame(video: HTMLVideoElement): Promise<void> {
-  return new Promise((resolve) => {
-    if ('requestVideoFrameCallback' in video) {
-      // A camera that is stopped gives no frame any more.
-      const patience = setTimeout(resolve, 500);
-      video.requestVideoFrameCallback(() => {
-        clearTimeout(patience);
-        resolve();
-      });
-    } else requestAnimationFrame(() => resolve());
-  });
 }
