@@ -35,7 +35,11 @@ def report(
     ] = True,
     recipe: Annotated[
         list[str] | None,
-        typer.Option("--recipe", help="The .toml file of a network of your own; may be repeated.", show_default=False),
+        typer.Option(
+            "--recipe",
+            help="The .toml file of a network of your own; may be repeated. That of ./deploykit.toml is known.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,9 +51,11 @@ def report(
     """
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.errors import EXIT_FAILED
+    from deploykit.recipe import project_recipe
     from deploykit.records import versioned
     from deploykit.report_page import Standing, write_report
 
+    own = project_recipe(Path())
     with progress("report") as say:
         found = write_report(
             folder,
@@ -57,7 +63,7 @@ def report(
             markdown=markdown,
             images=images,
             pictures=pictures,
-            recipes=tuple(recipe or ()),
+            recipes=(*(recipe or ()), *([own] if own else [])),
             report=say,
         )
     console = stderr_console()

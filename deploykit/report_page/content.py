@@ -30,6 +30,7 @@ from deploykit.report_page.tables import (
     layer_tables,
     metric_tables,
     precision_tables,
+    run_tables,
 )
 from deploykit.report_page.verdict import MIOU, of_dossier
 
@@ -54,12 +55,13 @@ def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...
         precisions=tuple(precision_tables(matched)),
         layers=tuple(layer_tables(matched)),
         checked_chains=tuple(chain_tables(matched)),
+        runs=tuple(run_tables(matched)),
         chains=tuple(_chain(one) for one in matched.dossiers),
         machines=tuple(dict.fromkeys(words.machine_words(one) for one in _machines(matched))),
         warnings=tuple((one.problem, one.remedy) for one in matched.warnings),
         toolchain=_toolchain(matched),
         calls=tuple(call_of(one.name, one.artifact) for one in matched.dossiers),
-        records=tuple((one.path, one.kind) for one in matched.records),
+        records=tuple((one.path, one.kind, one.sealed) for one in matched.records),
         left_out=matched.left_out,
         data=tuple(dict.fromkeys(scored.data for one in matched.dossiers for scored in one.scores)),
     )
@@ -119,7 +121,8 @@ def _masks(one: Dossier) -> tuple[Cell, Cell]:
 def _verified(one: Dossier) -> Cell:
     standing = of_dossier(one)
     if one.entry.changed:
-        return Cell("FAIL", "not the file that was exported", 0, standing=Standing.FAIL)
+        gone = "the file is missing" if one.entry.missing else "not the file that was exported"
+        return Cell("FAIL", gone, 0, standing=Standing.FAIL)
     if standing is Standing.FAIL:
         return Cell("FAIL", "see Verification", 0, standing=standing)
     if standing is Standing.OPEN:
@@ -231,9 +234,9 @@ def _chain(one: Dossier) -> Chain:
     if artifact.certificate is not None:
         faults = "; ".join(entry.certificate_faults)
         links.append(("certificate", artifact.certificate.sha256, f"FAIL: {faults}" if faults else entry.certificate))
-    changed = set(entry.changed)
+    changed, missing = set(entry.changed), set(entry.missing)
     for file in artifact.files:
-        state = "FAIL: changed or missing" if file.path in changed else "unchanged"
+        state = "FAIL: missing" if file.path in missing else "FAIL: changed" if file.path in changed else "unchanged"
         links.append((f"file {file.path}", file.sha256, f"{words.size(file.size_bytes)}, {state}"))
     extra = sorted(changed - {file.path for file in artifact.files})
     links += [(f"file {path}", "", "FAIL: not in the manifest") for path in extra]

@@ -235,6 +235,10 @@ class _Matching:
         self.left_out.append(LeftOut(record.path, Left.STALE, reason))
         return False
 
+    def _take_pipeline(self, record: Record) -> bool:
+        del record
+        return True
+
     def _take_diagnosis(self, record: Record) -> bool:
         del record
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ def _checkpoint(network: Network, recipes: Sequence[str | Path | Recipe]) -> Sub
     if recipe is None and network.recipe in bundled_recipes():
         recipe = load_recipe(network.recipe)
     if recipe is None:
-        raise DeploykitError(f"No recipe {network.recipe} is at hand.")
+        name = shlex.quote(f"{network.recipe}.toml")
+        raise DeploykitError(f"No recipe {network.recipe} is at hand:", found=f"name its file with --recipe {name}.")
     shapes = network.dossiers[0].artifact.plan.input_shapes
     for item, shape in zip(recipe.file.inputs, shapes, strict=False):
         if item.kind == "image" and item.shape != shape and len(shape) == 4:

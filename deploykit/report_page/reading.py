@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from deploykit.quantization_report import QuantizationReport
 from deploykit.quantize.sensitivity import Sensitivity
 from deploykit.records import RECORD_VERSION, Artifact, Verification
 from deploykit.report_page.records import Collection, Damaged, Entry, Left, LeftOut, Record
+from deploykit.report_page.runs import Run, written_hashes
 from deploykit.seal import SEAL, broken_fields, is_sealed
 from deploykit.targets.table import TARGETS
 from deploykit.verification.records import ArtifactVerification
@@ -35,6 +37,7 @@ KINDS: dict[str, Any] = {
     "diagnosis": Diagnosis,
     "evaluate": EvaluationRun,
     "gate": GateReport,
+    "pipeline": Run,
     "quantization-report": QuantizationReport,
     "sensitivity": Sensitivity,
     "verify": ArtifactVerification,
@@ -51,7 +54,8 @@ def collect(folder: Path) -> Collection:
 
     Nothing in it stops the reading: what is damaged, foreign or of another version is listed with the reason.
 
-    Raises ArtifactError where ``folder`` is no folder, or neither manifest nor record is in it.
+    A record that is not what the pipeline wrote there is listed as changed. Raises ArtifactError where ``folder`` is no
+    folder, or neither a manifest nor the record of a pipeline is in it.
     """
     if not folder.is_dir():
         raise ArtifactError(
@@ -59,12 +63,15 @@ def collect(folder: Path) -> Collection:
             where=str(folder),
             found="a file" if folder.exists() else "nothing",
             expected="a folder that deploykit export or deploykit pipeline wrote",
-            next_step="export into it with: deploykit export -o " + str(folder),
+            next_step=f"name its folder: deploykit report {folder.parent}"
+            if folder.exists()
+            else f"export into it with: deploykit export -o {folder}",
         )
     entries: list[Entry] = []
     damaged: list[Damaged] = []
     records: list[Record] = []
     left_out: list[LeftOut] = []
+    hashes = written_hashes(folder)
     for path in _json_files(folder):
         shown = path.relative_to(folder).as_posix()
         if path.name == MANIFEST:
@@ -73,12 +80,12 @@ def collect(folder: Path) -> Collection:
             except (DeploykitError, OSError, ValueError, RecursionError) as error:
                 damaged.append(Damaged(shown, _words(error)))
             continue
-        found = _record(path, shown)
+        found = _record(path, shown, hashes.get(shown))
         if isinstance(found, LeftOut):
             left_out.append(found)
         elif found is not None:
             records.append(found)
-    if not entries and not damaged:
+    if not entries and not damaged and not any(one.kind == "pipeline" for one in records):
         raise ArtifactError(
             "There is no artifact in the folder.",
             where=str(folder),
@@ -111,6 +118,7 @@ def _entry(manifest: Path) -> Entry:
         manifest,
         seal=str(raw.get(SEAL, "")),
         changed=changed_files(artifact),
+        missing=tuple(one.path for one in artifact.files if not (manifest.parent / one.path).exists()),
         broken=broken_fields(raw) if sealed else ("its digests are missing",),
         certificate=certificate,
         certificate_faults=faults,
@@ -134,12 +142,16 @@ def _certificate(artifact: Artifact, folder: Path) -> tuple[str, tuple[str, ...]
     return words, tuple(faults)
 
 
-def _record(path: Path, shown: str) -> Record | LeftOut | None:
-    """Return the record in ``path``, why it is none, or None for what is read with its manifest."""
+def _record(path: Path, shown: str, sha256: str | None) -> Record | LeftOut | None:
+    """Return the record in ``path``, why it is none, or None for what is read with its manifest.
+
+    ``sha256`` is that of the file as the pipeline wrote it, None where it did not.
+    """
     try:
         if path.stat().st_size > _LARGEST:
             return LeftOut(shown, Left.UNREADABLE, f"more than {_LARGEST // 2**20} MiB")
-        raw = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        raw = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
         return LeftOut(shown, Left.UNREADABLE, f"no JSON: {_words(error)}")
     if not isinstance(raw, dict) or "deploykit" not in raw or "kind" not in raw:
@@ -147,6 +159,9 @@ def _record(path: Path, shown: str) -> Record | LeftOut | None:
     kind, version = raw["kind"], raw["deploykit"]
     if kind in _OF_MANIFESTS:
         return None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        reason = f"not the record of kind {_short(kind)} that the pipeline wrote: run the pipeline again"
+        return LeftOut(shown, Left.CHANGED, reason)
     if version != RECORD_VERSION or isinstance(version, bool):
         newer = isinstance(version, int) and version > RECORD_VERSION
         hint = "install a newer deploykit" if newer else "measure again"
@@ -156,7 +171,7 @@ def _record(path: Path, shown: str) -> Record | LeftOut | None:
     if kind not in KINDS:
         return LeftOut(shown, Left.UNUSED, f"the report has no place for records of kind {_short(kind)}")
     try:
-        return Record(shown, kind, _adapter(kind).validate_python(raw.get("body")))
+        return Record(shown, kind, _adapter(kind).validate_python(raw.get("body")), sealed=sha256 is not None)
     except (ValidationError, ValueError, RecursionError) as error:
         return LeftOut(shown, Left.UNREADABLE, f"a damaged record of kind {kind}: {_words(error)}")
 

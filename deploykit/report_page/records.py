@@ -29,6 +29,8 @@ class Left(StrEnum):
     """It was measured on another file than the one that is there now."""
     UNREADABLE = "unreadable"
     """It is damaged, or of another version."""
+    CHANGED = "changed"
+    """It is not what the pipeline wrote there."""
     FOREIGN = "foreign"
     """It is no record of deploykit."""
     UNUSED = "not shown"
@@ -57,15 +59,17 @@ class Reason:
 class Entry:
     """An artifact as it lies in the folder.
 
-    ``changed`` names files that are not those of its manifest, ``broken`` the manifest's fields that its seal finds
-    changed. ``seal`` is the manifest's own digest, empty without one. ``certificate`` says in words what its
-    certificate of folding and merging holds, and ``certificate_faults`` what is wrong with it.
+    ``changed`` names files that are not those of its manifest, ``missing`` those of them that are gone, ``broken`` the
+    manifest's fields that its seal finds changed. ``seal`` is the manifest's own digest, empty without one.
+    ``certificate`` says in words what its certificate of folding and merging holds, and ``certificate_faults`` what is
+    wrong with it.
     """
 
     artifact: Artifact
     manifest: Path
     seal: str
     changed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     certificate: str = ""
     certificate_faults: tuple[str, ...] = ()
@@ -81,11 +85,15 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Record:
-    """A versioned record in the folder, ``body`` as the dataclass of its ``kind``."""
+    """A versioned record in the folder, ``body`` as the dataclass of its ``kind``.
+
+    ``sealed``: its bytes are those that the pipeline wrote.
+    """
 
     path: str
     kind: str
     body: Any = field(repr=False)
+    sealed: bool = False
 
 
 @dataclass(frozen=True)

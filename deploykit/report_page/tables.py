@@ -15,6 +15,7 @@ from deploykit.records import Quantization
 from deploykit.report_page import words
 from deploykit.report_page.records import Matched, Scored
 from deploykit.report_page.rows import Cell, Table
+from deploykit.report_page.runs import Run
 
 _TITLES = {one.name: one.title for one in METRICS}
 
@@ -197,4 +198,20 @@ def _links(check: ManifestCheck) -> Table:
         "From the checkpoint to the measurements",
         (("link", False), ("verdict", False), ("what", False)),
         rows,
+    )
+
+
+def run_tables(matched: Matched) -> Iterator[Table]:
+    """Yield what became of each stage of the pipeline."""
+    for record in matched.of_kind("pipeline"):
+        yield _stages(record.path, record.body)
+
+
+def _stages(path: str, run: Run) -> Table:
+    return Table(
+        f"Stages of the pipeline, from {path}",
+        "What was skipped, by choice or since there is no such file, is no part of the verdict.",
+        f"{len(run.stages)} stages",
+        (("stage", False), ("state", False), ("reason", False)),
+        tuple((Cell(one.stage), Cell(one.outcome.value), Cell(one.why)) for one in run.stages),
     )

@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deploykit.gate.rules import EQUIVALENCE, HASH
 from deploykit.gate_records import GateReport, GateVerdict
 from deploykit.recipe import bundled_recipes
 from deploykit.report_page.records import Dossier, Left, Matched, Network, Reason, Standing, Verdict
+from deploykit.report_page.runs import Run, State, Step
 
 MIOU = "two_class_miou"
 _ORDER = (Standing.FAIL, Standing.OPEN, Standing.PASS)
@@ -18,9 +20,9 @@ def judge(matched: Matched, folder: Path) -> Verdict:
     """Return the verdict on ``matched``; commands write into ``folder``.
 
     It fails where anything failed: a manifest or file that is not as it was exported, a comparison, a verification, a
-    certificate, a finding of the gate. It passes where every artifact was verified, evaluated, measured and judged by a
-    gate, and nothing was skipped, inconclusive or unreadable; a stale record counts for nothing. Everything else is
-    open.
+    certificate, a finding of the gate, a stage of the pipeline. It passes where every artifact was verified, evaluated,
+    measured and judged by a gate against a budget, and nothing was skipped, inconclusive or unreadable; a stale record
+    counts for nothing. Everything else is open.
     """
     reasons = tuple(sorted(dict.fromkeys(_reasons(matched, folder)), key=lambda one: _ORDER.index(one.standing)))
     worst = reasons[0].standing if reasons else Standing.PASS
@@ -51,6 +53,8 @@ def _sentence(worst: Standing, reasons: tuple[Reason, ...], count: int) -> str:
 def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
     for one in matched.damaged:
         yield Reason(Standing.FAIL, f"the manifest {one.path} cannot be read ({one.reason})")
+    for record in matched.of_kind("pipeline"):
+        yield from _of_pipeline(record.body, {one.artifact.recipe for one in matched.dossiers})
     for network in matched.networks:
         yield from _of_network(network, folder)
         for dossier in network.dossiers:
@@ -69,7 +73,7 @@ def _reasons(matched: Matched, folder: Path) -> Iterator[Reason]:
     yield from (
         Reason(Standing.OPEN, f"{one.path} is {one.why} ({one.reason})")
         for one in matched.left_out
-        if one.why is Left.UNREADABLE
+        if one.why in (Left.UNREADABLE, Left.CHANGED)
     )
 
 
@@ -103,10 +107,43 @@ def _unmeasured(matched: Matched, folder: Path) -> Iterator[Reason]:
     if ungated:
         text = f"no gate judged {_named(ungated)}"
         yield Reason(Standing.OPEN, text, _command("gate", [str(folder)], folder))
+    unbounded = [one for one in _sound(matched.dossiers) if one.gated and not _bounded(one)]
+    if unbounded:
+        text = f"no budget on size, latency or accuracy is set for {_named(unbounded)}"
+        hint = f"{text}: write [[budgets]] into deploykit.toml or the recipe, then run the gate again"
+        yield Reason(Standing.OPEN, hint, _command("gate", [str(folder)], folder))
     untimed = [one for one in _sound(matched.dossiers) if not one.latencies]
     if untimed:
         files = [str(one.artifact.path) for one in untimed]
         yield Reason(Standing.OPEN, f"latency of {_named(untimed)} is not measured", _command("bench", files, folder))
+
+
+def _bounded(dossier: Dossier) -> bool:
+    """Return whether the gate held the file to anything besides its own hash and its checkpoint's outputs."""
+    return any(not one.advice and one.rule not in (HASH, EQUIVALENCE) for one in dossier.findings)
+
+
+def _of_pipeline(run: Run, made: set[str]) -> Iterator[Reason]:
+    """Yield what a run left undone; ``made`` are the recipes of which files are here. Skipped stages are no reason."""
+    # A report is no condition of itself.
+    stages = [one for one in run.stages if one.kind != "report"]
+    for one in stages:
+        if one.outcome is State.FAILED:
+            nothing = ", no file was made" if one.recipe and one.recipe not in made else ""
+            why = f" ({one.why[:200]})" if one.why else ""
+            yield Reason(Standing.FAIL, f"{_stage(one)} failed{nothing}{why}")
+    for state, words in ((State.NOT_RUN, "not run"), (State.INTERRUPTED, "interrupted")):
+        for recipe in dict.fromkeys(one.recipe for one in stages if one.outcome is state):
+            own = [one for one in stages if one.outcome is state and one.recipe == recipe]
+            more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+            why = f" ({own[0].why[:200]})" if own[0].why else ""
+            yield Reason(
+                Standing.OPEN, f"{_stage(own[0])}{more} {'were' if more else 'was'} {words}{why}", "deploykit pipeline"
+            )
+
+
+def _stage(one: Step) -> str:
+    return f"{one.recipe}: {one.name}" if one.recipe else f"the stage {one.name}"
 
 
 def _sound(dossiers: Sequence[Dossier]) -> list[Dossier]:
@@ -125,6 +162,8 @@ def _recipe(network: Network) -> str:
 
 def _command(kind: str, arguments: Sequence[str], folder: Path, name: str = "") -> str:
     """Return the command line for a POSIX shell that puts the record where the next report finds it."""
+    # What the pipeline wrote is not to be written over: it would count as changed.
+    name = name or ("again" if (folder / f".pipeline/results/{kind}.json").exists() else "")
     place = folder / (f"{kind}-{name}.json" if name else f"{kind}.json")
     return f"deploykit {kind} {shlex.join(arguments)} --json > {shlex.quote(str(place))}"
 
@@ -135,7 +174,7 @@ def _integrity(dossier: Dossier) -> Iterator[Reason]:
     if entry.changed:
         yield Reason(
             Standing.FAIL,
-            f"{name} is not the file that was exported ({', '.join(entry.changed)} changed)",
+            f"{name} is not the file that was exported ({_differs(dossier)})",
             _again(name),
         )
     if entry.broken:
@@ -148,6 +187,14 @@ def _integrity(dossier: Dossier) -> Iterator[Reason]:
     for verification in dossier.verifications:
         for finding in verification.findings:
             yield Reason(Standing.FAIL, f"the verification of {name} fails ({finding})")
+
+
+def _differs(dossier: Dossier) -> str:
+    """Return which files are not those of the manifest, and how."""
+    missing = dossier.entry.missing
+    changed = [one for one in dossier.entry.changed if one not in missing]
+    parts = [f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
+    return "; ".join([*parts, *([f"{', '.join(changed)} changed"] if changed else [])])
 
 
 def _again(name: str) -> str:

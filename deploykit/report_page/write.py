@@ -41,12 +41,20 @@ def write_report(
         ArtifactError: no folder, or no manifest in it.
         ImageError: images that cannot be read.
         RecipeError: a recipe that cannot be read.
-        UsageError: an output that cannot be written.
+        UsageError: an output that cannot be written, or one for both page and release note.
     """
     say = report or (lambda message: None)
     for path, option in ((output, "--output"), (markdown, "--markdown")):
         if path is not None:
             _require_writable(path, option)
+    if markdown is not None and markdown.absolute().resolve() == output.absolute().resolve():
+        raise UsageError(
+            "Page and release note cannot be one file.",
+            where="--output and --markdown",
+            found=str(output),
+            expected="two different files",
+            next_step="name another with --markdown",
+        )
     known = tuple(one if isinstance(one, Recipe) else load_recipe(one) for one in recipes)
     say("reading manifests and records")
     matched = match(collect(folder))

@@ -63,3 +63,13 @@ def test_mistakes_of_the_user_end_with_2_and_no_traceback(deploykit, artifacts, 
     assert words in found.err
     assert "Traceback" not in found.err
     assert not (here / "report.html").exists()
+
+
+def test_the_recipe_of_the_project_is_found_and_another_one_is_named(deploykit, artifacts, here):
+    without = deploykit("report", "artifacts")
+    assert "name its file with --recipe small.toml" in without.err
+    assert "--recipe small.toml" in (here / "report.html").read_text("utf-8")
+    (here / "deploykit.toml").write_text('recipe = "missing.toml"\n', "utf-8")
+    found = deploykit("report", "artifacts", "--no-pictures")
+    assert found.code == 2
+    assert "missing.toml" in found.err

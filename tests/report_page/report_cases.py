@@ -15,6 +15,15 @@ from deploykit.evaluation.evaluate import Options
 from deploykit.gate_measuring.run import GateOptions, run_gate
 from deploykit.records import to_json, versioned
 
+PROJECT = """
+recipe = "chain.toml"
+
+[[budgets]]
+measure = "bytes"
+limit = 1000000
+reason = "a small network stays small"
+"""
+
 
 def write_record(path: Path, kind: str, body: Any) -> None:
     """Write ``body`` as a versioned record."""
@@ -36,7 +45,9 @@ def write_folder(place: Path) -> Path:
     write_record(records / "evaluate.json", "evaluate", scores)
     times = bench([artifact.path], runs=5, seconds=0.01, precision_target=None, startup=False)
     write_record(records / "bench.json", "bench", times)
-    gate = run_gate(GateOptions(paths=(folder,), recipes=(str(recipe),), samples=2, clips=1, strict=True))
+    (place / "deploykit.toml").write_text(PROJECT, "utf-8")
+    options = GateOptions(paths=(folder,), recipes=(str(recipe),), samples=2, clips=1, strict=True, folder=place)
+    gate = run_gate(options)
     write_record(folder / "gate.json", "gate", gate)
     return folder
 
