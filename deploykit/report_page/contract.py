@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -122,11 +123,30 @@ class Contract:
         """The input that takes the photo."""
         return next((one for one in self.inputs if one.given in (Given.PIXELS, Given.VALUES)), None)
 
+    def _resizing(self) -> Iterator[str]:
+        """Yield how the resizing of the lines for this file differs from that of the recipe, which OpenCV does."""
+        if self.photo is None:
+            return
+        name = self.photo.spec.resize.filter
+        if self.target in (Target.COREML, Target.COREAI):
+            if name != "nearest" or self.photo.given is Given.PIXELS:
+                yield (
+                    f"These lines resize with the system's own filter, not with OpenCV's {name}: pixels differ, and "
+                    "masks may at their edges; resize by your own code where that matters."
+                )
+        elif name not in ("nearest", "bilinear"):
+            what = "averages all pixels below each one" if name == "area" else "weighs 4 x 4 pixels"
+            yield (
+                f"These lines resize bilinearly, from 2 x 2 pixels; the recipe's {name} {what}: pixels differ, and "
+                "masks may at their edges; resize by your own code where that matters."
+            )
+
     def sentences(self) -> tuple[str, ...]:
-        """Return what each input takes and each output says."""
+        """Return what each input takes, what each output says, and where the resizing differs."""
         return (
             *(f"Input {one.words()}." for one in self.inputs),
             *(f"Output {one.words()}." for one in self.outputs),
+            *self._resizing(),
         )
 
 

@@ -80,19 +80,19 @@ def _preprocessing(photo: InputCall) -> Iterator[str]:
     index = "3 * i + c" if photo.record.layout is Layout.NHWC else f"{size} * c + i"
     yield "/** The photo as the file takes it; see run. */"
     yield f"fun preprocess(photo: Bitmap): {_array(photo)} {{"
+    smooth = "false" if photo.spec.resize.filter == "nearest" else "true"
     if photo.spec.resize.rule == "letterbox":
         grey = photo.spec.resize.pad_value
         yield f"    // Keep the aspect ratio and fill the border with grey {grey}."
         yield f"    val ratio = minOf({photo.width}f / photo.width, {photo.height}f / photo.height)"
         yield "    val inner = Bitmap.createScaledBitmap("
-        yield "        photo, (photo.width * ratio).roundToInt(), (photo.height * ratio).roundToInt(), true)"
+        yield f"        photo, (photo.width * ratio).roundToInt(), (photo.height * ratio).roundToInt(), {smooth})"
         yield f"    val resized = Bitmap.createBitmap({photo.width}, {photo.height}, Bitmap.Config.ARGB_8888)"
         yield f"    resized.eraseColor(Color.rgb({grey}, {grey}, {grey}))"
         yield "    Canvas(resized).drawBitmap("
         yield f"        inner, (({photo.width} - inner.width) / 2).toFloat(),"
         yield f"        (({photo.height} - inner.height) / 2).toFloat(), null)"
     else:
-        smooth = "false" if photo.spec.resize.filter == "nearest" else "true"
         yield f"    val resized = Bitmap.createScaledBitmap(photo, {photo.width}, {photo.height}, {smooth})"
     yield f"    val pixels = IntArray({size})"
     yield f"    resized.getPixels(pixels, 0, {photo.width}, 0, 0, {photo.width}, {photo.height})"

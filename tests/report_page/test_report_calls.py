@@ -89,7 +89,7 @@ def test_every_target_has_lines_for_tensors_and_images(exported, target, kind):
     assert f'"{"chain" if target is Target.COREML else "chain" + SUFFIXES[target]}"' in call.code
     assert '"image"' in call.code
     assert '"scores"' in call.code
-    assert len(call.sentences) == 2
+    assert len(call.sentences) == (3 if call.language == "Swift" else 2)
 
 
 def test_a_tensor_is_preprocessed_as_the_recipe_says(exported):
@@ -105,6 +105,22 @@ def test_a_tensor_is_preprocessed_as_the_recipe_says(exported):
     assert "let order = [2, 1, 0]  // BGR" in swift
     assert "let mean: [Float] = [1, 2, 3]" in swift
     assert "values[1024 * c + i] =" in swift
+
+
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize(
+    ("name", "kotlin", "swift"),
+    [("nearest", "", ""), ("bilinear", "", "bilinear"), ("bicubic", "4 x 4", "bicubic"), ("area", "averages", "area")],
+)
+def test_a_resizing_that_the_lines_do_otherwise_is_said(exported, target, name, kotlin, swift):
+    call = made(exported, target, photo={"resize": {"rule": "letterbox", "filter": name, "pad_value": 1}})
+    words = swift if call.language == "Swift" else kotlin
+    (said,) = [one for one in call.sentences if one.startswith("These lines resize")] or [""]
+    assert bool(said) == bool(words)
+    assert words in said
+    assert said in call.code
+    if name == "nearest" and call.language == "Kotlin":
+        assert "roundToInt(), false)" in call.code
 
 
 def test_one_mean_stands_for_all_channels(exported):
