@@ -111,13 +111,19 @@ def _of_heat(conditions: Sequence[Conditions]) -> list[Warned]:
     return found
 
 
+def cores_busy(conditions: Sequence[Conditions]) -> float | None:
+    """Return how many cores other programs kept busy at the middle moment; None for none worth a warning."""
+    loads = sorted(one.other_load for one in conditions if one.other_load is not None)
+    return loads[len(loads) // 2] if loads and loads[len(loads) // 2] > _OTHER_LOAD else None
+
+
 def _of_others(conditions: Sequence[Conditions], cores: int) -> list[Warned]:
     found = []
-    loads = sorted(one.other_load for one in conditions if one.other_load is not None)
-    if loads and loads[len(loads) // 2] > _OTHER_LOAD:
+    busy = cores_busy(conditions)
+    if busy is not None:
         found.append(
             Warned(
-                f"other programs keep {loads[len(loads) // 2]:.1f} cores busy",
+                f"other programs keep {busy:.1f} cores busy",
                 "end them, or wait until they are done; uptime and top show them",
             )
         )

@@ -38,7 +38,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Strips:
-    """The runs of all files on one machine under one axis, in milliseconds."""
+    """The runs of all files on one machine under one axis, in milliseconds; ``hidden`` says what is not drawn."""
 
     machine: str
     left: float
@@ -46,6 +46,7 @@ class Strips:
     strips: tuple[Strip, ...]
     ticks: tuple[Tick, ...]
     summary: str
+    hidden: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,25 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
         f"Single runs of {len(found)} measurements on {device}. The shortest median is "
         f"{fastest[1].latency.median_s * 1e3:.2f} ms, of {fastest[0]}."
     )
-    return Strips(device, left, 8 + STRIP * len(found) + 34, tuple(drawn), axis.ticks(), summary)
+    hidden = tuple(text for name, timed in found for text in _hidden(name, timed, axis))
+    return Strips(device, left, 8 + STRIP * len(found) + 34, tuple(drawn), axis.ticks(), summary, hidden)
+
+
+def _hidden(name: str, timed: Timed, axis: Axis) -> Iterator[str]:
+    samples = timed.latency.samples_s
+    beyond = sum(one * 1e3 > axis.high for one in samples)
+    if beyond:
+        share = 100 * beyond / len(samples)
+        yield (
+            f"{name}: {beyond} of {len(samples)} runs ({share:.1f} %) are beyond the axis, the longest takes "
+            f"{max(samples) * 1e3:.2f} ms."
+        )
+    if len(samples) > _DRAWN:
+        yield f"{name}: of {len(samples)} runs one in {_step(len(samples))} is drawn, evenly from shortest to longest."
+
+
+def _step(count: int) -> int:
+    return max(1, -(-count // _DRAWN))
 
 
 def _fence(ordered: Sequence[float]) -> float:
@@ -139,8 +158,7 @@ def _fence(ordered: Sequence[float]) -> float:
 
 def _dots(ordered: Sequence[float], axis: Axis, y: float) -> str:
     """Return runs as points of a path, spread over the height of the strip; of very many an even choice."""
-    step = max(1, -(-len(ordered) // _DRAWN))
-    inside = [one * 1e3 for one in ordered[::step] if one * 1e3 <= axis.high]
+    inside = [one * 1e3 for one in ordered[:: _step(len(ordered))] if one * 1e3 <= axis.high]
     # The golden ratio spreads neighbours evenly, and the same runs give the same picture.
     places = ((axis.place(value), y + _HALF * (2 * ((index * 0.618034) % 1) - 1)) for index, value in enumerate(inside))
     return "".join(f"M{x:.1f} {height:.1f}h0" for x, height in places)
@@ -169,9 +187,11 @@ def panels(matched: Matched) -> tuple[Panel, ...]:
     sized = [(index, one, one.artifact.size_bytes / 1e3) for index, one in files]
     found = []
     if timed:
-        found.append(_panel("mIoU against latency", "ms, median of one run", timed, paper_points(matched)))
+        found.append(
+            _panel("mIoU against latency", "ms, median of one run, logarithmic axis", timed, paper_points(matched))
+        )
     if sized:
-        found.append(_panel("mIoU against size", "kB, the file", sized, ()))
+        found.append(_panel("mIoU against size", "kB, the file, logarithmic axis", sized, ()))
     return tuple(found)
 
 

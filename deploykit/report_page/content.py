@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploykit.artifact import MANIFEST
+from deploykit.errors import DeploykitError
 from deploykit.gate_records import GateVerdict
 from deploykit.latency_records import Machine
+from deploykit.recipe import recipe_from_table
 from deploykit.records import Comparison, PassReport
 from deploykit.report.gate_words import amount, bound, state, worst_first
 from deploykit.report_page import words
 from deploykit.report_page.calls import call_of
 from deploykit.report_page.charts import panels, paper_points, strips
 from deploykit.report_page.pictures import Gallery
-from deploykit.report_page.records import Dossier, Matched, Standing, Timed, Verdict
+from deploykit.report_page.records import Dossier, Matched, Network, Standing, Timed, Verdict
 from deploykit.report_page.rows import (
     Cell,
     Chain,
@@ -63,6 +66,7 @@ def content_of(matched: Matched, verdict: Verdict, galleries: tuple[Gallery, ...
         calls=tuple(call_of(one.name, one.artifact) for one in matched.dossiers),
         records=tuple((one.path, one.kind, one.sealed) for one in matched.records),
         left_out=matched.left_out,
+        merged=tuple(dict.fromkeys(text for network in matched.networks for text in _merged(network))),
         data=tuple(dict.fromkeys(scored.data for one in matched.dossiers for scored in one.scores)),
     )
 
@@ -93,7 +97,14 @@ def _latency(one: Dossier) -> Cell:
     latency = one.latencies[0].latency
     threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
     detail = f"{words.interval(*latency.interval_s)}; {threads}" if latency.interval_s else threads
-    return Cell(words.milliseconds(latency.median_s), detail, latency.median_s)
+    return _timed(one.latencies[0], detail)
+
+
+def _timed(timed: Timed, detail: str) -> Cell:
+    """Return the median, marked where it is noisy."""
+    latency, noise = timed.latency, timed.noise
+    text = words.milliseconds(latency.median_s) + (", noisy" if noise else "")
+    return Cell(text, "; ".join(part for part in (detail, noise) if part), latency.median_s)
 
 
 def _masks(one: Dossier) -> tuple[Cell, Cell]:
@@ -164,7 +175,7 @@ def _latency_row(name: str, timed: Timed) -> LatencyRow:
         latency.runtime,
         latency.threads,
         len(latency.samples_s),
-        Cell(words.milliseconds(latency.median_s), detail, latency.median_s),
+        _timed(timed, detail),
         Cell(words.milliseconds(latency.p90_s), value=latency.p90_s),
         Cell("not measured") if load is None else Cell(words.milliseconds(load), value=load),
         Cell("not measured") if memory is None else Cell(words.size(memory), value=memory),
@@ -252,6 +263,22 @@ def _machines(matched: Matched) -> Iterator[Machine]:
         for timed in (*(timed for one in network.dossiers for timed in one.latencies), *network.eager):
             if timed.machine is not None:
                 yield timed.machine
+
+
+def _merged(network: Network) -> Iterator[str]:
+    """Yield which classes are the portrait where there are three or more: masks and mIoU know two."""
+    for one in network.dossiers:
+        try:
+            outputs = recipe_from_table(one.artifact.recipe_table, one.artifact.path.parent / MANIFEST).file.outputs
+        except DeploykitError:
+            continue
+        classes = next((output.classes for output in outputs if len(output.classes) > 1), ())
+        if len(classes) > 2:
+            rest = f"{', '.join(classes[1:-1])} and {classes[-1]}"
+            yield (
+                f"{network.recipe} tells {len(classes)} classes apart. Here {rest} are merged into the portrait, and "
+                f"{classes[0]} alone is the background: in masks, in mIoU and in what follows from it."
+            )
 
 
 def _toolchain(matched: Matched) -> tuple[tuple[str, str], ...]:

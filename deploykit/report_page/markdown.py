@@ -29,6 +29,7 @@ def release_note(content: Content) -> str:
         parts.append(f"Latency: median of single runs on {_plain('; '.join(devices))}, with its 95 % interval.")
     if content.data:
         parts.append(f"mIoU: of portrait and background, on {_plain('; '.join(content.data))}.")
+    parts += [_plain(text) for text in content.merged]
     for call in content.calls:
         parts += ["", f"## {_plain(call.name)}: {_plain(call.runtime)}", ""]
         parts += [f"- {_plain(sentence)}" for sentence in call.sentences]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from deploykit.evaluation.records import Evaluation
 from deploykit.gate_measuring.subjects import stable_name
 from deploykit.gate_records import Finding
+from deploykit.latency.machine import cores_busy
 from deploykit.latency_records import Warned
 from deploykit.records import Verification
 from deploykit.report_page.records import (
@@ -135,7 +136,7 @@ class _Matching:
     def _take_bench(self, record: Record) -> bool:
         run, matched = record.body, False
         for latency in run.measured:
-            timed = Timed(latency, run.machine, run.started, record.path)
+            timed = Timed(latency, run.machine, run.started, record.path, cores_busy(run.conditions))
             if latency.target is None and latency.network in self._recipes:
                 self._eager[latency.network].append(timed)
                 matched = True

@@ -13,6 +13,9 @@ from deploykit.latency_records import Latency, Machine, Warned
 from deploykit.records import Artifact, Verification
 from deploykit.verification.records import ArtifactVerification
 
+# Above this ratio of the 90th percentile to the median a time says little.
+NOISY = 2.0
+
 
 class Standing(StrEnum):
     """What a report says of its artifacts; open is everything that was not judged, and is never a pass."""
@@ -109,12 +112,27 @@ class Collection:
 
 @dataclass(frozen=True)
 class Timed:
-    """One latency with the run that it was measured in, and the record that holds it."""
+    """One latency with the run that it was measured in, and the record that holds it.
+
+    ``cores_busy``: how many cores other programs kept busy meanwhile; None for none worth a warning.
+    """
 
     latency: Latency
     machine: Machine | None
     started: str
     source: str
+    cores_busy: float | None = None
+
+    @property
+    def noise(self) -> str:
+        """Why the figure is uncertain; an empty text where nothing says so."""
+        found = []
+        spread = self.latency.p90_s / self.latency.median_s if self.latency.median_s > 0 else 0.0
+        if spread > NOISY:
+            found.append(f"the 90th percentile is {spread:.1f} times the median")
+        if self.cores_busy is not None:
+            found.append(f"other programs kept {self.cores_busy:.1f} cores busy")
+        return " and ".join(found)
 
 
 @dataclass(frozen=True)

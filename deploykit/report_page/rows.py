@@ -135,4 +135,5 @@ class Content:
     calls: tuple[Call, ...]
     records: tuple[tuple[str, str, bool], ...]
     left_out: tuple[LeftOut, ...]
+    merged: tuple[str, ...]
     data: tuple[str, ...]

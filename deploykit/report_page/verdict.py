@@ -11,6 +11,7 @@ from deploykit.gate_records import GateReport, GateVerdict
 from deploykit.recipe import bundled_recipes
 from deploykit.report_page.records import Dossier, Left, Matched, Network, Reason, Standing, Verdict
 from deploykit.report_page.runs import Run, State, Step
+from deploykit.report_page.words import place
 
 MIOU = "two_class_miou"
 _ORDER = (Standing.FAIL, Standing.OPEN, Standing.PASS)
@@ -87,7 +88,7 @@ def _of_network(network: Network, folder: Path) -> Iterator[Reason]:
         yield Reason(Standing.FAIL, f"folding and merging of {network.recipe} fails ({'; '.join(failed)[:200]})")
     unscored = [one for one in _sound(network.dossiers) if miou(one) is None]
     if unscored:
-        files = [_recipe(network), *(str(one.artifact.path) for one in unscored)]
+        files = [_recipe(network), *(place(one.artifact.path) for one in unscored)]
         text = f"mIoU of {_named(unscored, network.recipe)} is not measured"
         yield Reason(Standing.OPEN, text, _command("evaluate", files, folder, network.recipe))
 
@@ -95,9 +96,9 @@ def _of_network(network: Network, folder: Path) -> Iterator[Reason]:
 def _of_dossier(dossier: Dossier, folder: Path) -> Iterator[Reason]:
     yield from _integrity(dossier)
     if not dossier.entry.changed and not dossier.artifact.comparisons:
-        place = [str(dossier.artifact.path)]
+        file = [place(dossier.artifact.path)]
         name = dossier.entry.manifest.parent.name
-        yield Reason(Standing.OPEN, f"{dossier.name} was not verified", _command("verify", place, folder, name))
+        yield Reason(Standing.OPEN, f"{dossier.name} was not verified", _command("verify", file, folder, name))
     yield from _of_the_gate(dossier)
 
 
@@ -106,15 +107,15 @@ def _unmeasured(matched: Matched, folder: Path) -> Iterator[Reason]:
     ungated = [one for one in _sound(matched.dossiers) if not one.gated]
     if ungated:
         text = f"no gate judged {_named(ungated)}"
-        yield Reason(Standing.OPEN, text, _command("gate", [str(folder)], folder))
+        yield Reason(Standing.OPEN, text, _command("gate", [place(folder)], folder))
     unbounded = [one for one in _sound(matched.dossiers) if one.gated and not _bounded(one)]
     if unbounded:
         text = f"no budget on size, latency or accuracy is set for {_named(unbounded)}"
         hint = f"{text}: write [[budgets]] into deploykit.toml or the recipe, then run the gate again"
-        yield Reason(Standing.OPEN, hint, _command("gate", [str(folder)], folder))
+        yield Reason(Standing.OPEN, hint, _command("gate", [place(folder)], folder))
     untimed = [one for one in _sound(matched.dossiers) if not one.latencies]
     if untimed:
-        files = [str(one.artifact.path) for one in untimed]
+        files = [place(one.artifact.path) for one in untimed]
         yield Reason(Standing.OPEN, f"latency of {_named(untimed)} is not measured", _command("bench", files, folder))
 
 
@@ -164,8 +165,8 @@ def _command(kind: str, arguments: Sequence[str], folder: Path, name: str = "") 
     """Return the command line for a POSIX shell that puts the record where the next report finds it."""
     # What the pipeline wrote is not to be written over: it would count as changed.
     name = name or ("again" if (folder / f".pipeline/results/{kind}.json").exists() else "")
-    place = folder / (f"{kind}-{name}.json" if name else f"{kind}.json")
-    return f"deploykit {kind} {shlex.join(arguments)} --json > {shlex.quote(str(place))}"
+    record = folder / (f"{kind}-{name}.json" if name else f"{kind}.json")
+    return f"deploykit {kind} {shlex.join(arguments)} --json > {shlex.quote(place(record))}"
 
 
 def _integrity(dossier: Dossier) -> Iterator[Reason]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from deploykit.evaluation.records import Estimate
 from deploykit.latency_records import Machine
 
 SHORT_HASH = 12
 MINUS = "\N{MINUS SIGN}"
+
+
+def place(path: Path) -> str:
+    """Return ``path`` as a command takes it here: relative where it is below the current folder."""
+    absolute, here = path.absolute(), Path.cwd()
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)
 
 
 def size(count: int) -> str:

@@ -134,7 +134,7 @@ def test_a_column_sorts_both_ways_by_keyboard(opened):
         latency.locator("button").click()
         assert header.get_attribute("aria-sort") == "none"
         measured = page.eval_on_selector_all(
-            "#file-table tbody tr td:nth-child(4)", "all => all.map(e => e.textContent)"
+            "#file-table tbody tr td:nth-child(6)", "all => all.map(e => e.textContent)"
         )
         assert "not measured" in measured[-1]
 

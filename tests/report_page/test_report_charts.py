@@ -48,6 +48,8 @@ def test_a_strip_has_every_run_and_counts_stray_ones(folder):
     assert len(re.findall("h0", strip.dots)) == 40
     assert strip.low < strip.median < strip.high
     assert "12.00 ms" in chart.summary
+    (hidden,) = chart.hidden
+    assert "1 of 41 runs (2.4 %) are beyond the axis, the longest takes 2000.00 ms" in hidden
 
 
 def test_a_panel_has_each_measured_file_once(folder):
@@ -56,5 +58,5 @@ def test_a_panel_has_each_measured_file_once(folder):
     for panel in (latency, size):
         (mark,) = panel.marks
         assert (mark.number, mark.name, mark.front) == ("1", "chain onnx fp32", True)
-    assert "ms" in latency.unit
+    assert latency.unit == "ms, median of one run, logarithmic axis"
     assert "kB" in size.unit
