@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,12 +54,19 @@ class Finished:
 OPTIONS = PipelineOptions(skip=frozenset({StageKind.BENCH, StageKind.REPORT}))
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder without a deploykit.toml: the budgets of this project are no concern of these tests."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A first run: fp32 passes, and fp16 fails, whose tolerance no file can keep. Copy the folder to change it."""
     base = tmp_path_factory.mktemp("finished")
     recipe, ear = write_tiny(base / "tiny"), Ear()
-    run = run_pipeline([recipe], replace(OPTIONS, output_dir=base / "artifacts"), ear)
+    with chdir(base):
+        run = run_pipeline([recipe], replace(OPTIONS, output_dir=base / "artifacts"), ear)
     return Finished(recipe, base / "artifacts", run, ear)
 
 
