@@ -6,6 +6,7 @@ EXIT_PASS = 0
 EXIT_FAILED = 1
 EXIT_USER = 2
 EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
 
 
 class DeploykitError(Exception):

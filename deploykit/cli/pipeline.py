@@ -13,7 +13,6 @@ from deploykit.cli.options import CheckpointKeyOption, CheckpointOption, JsonOpt
 
 T = TypeVar("T", bound=StrEnum)
 
-EXIT_INTERRUPTED = 130
 # Each process holds PyTorch and converters: about 1.5 GB.
 MOST_JOBS = 4
 
@@ -80,16 +79,16 @@ def pipeline(
     needs it and nothing else; latency is measured while nothing else runs. After Ctrl-C or a crash the same command
     goes on where it was.
 
-    Artifacts lie where export puts them, records in DIR/RECIPE/records. Exits with 0 where everything passed, with 1
-    where a verification or the gate failed.
+    Artifacts lie where export puts them, records in DIR/RECIPE/records, what became of the stages in DIR/pipeline.json.
+    Exits with 0 where everything passed, with 1 where a verification or the gate failed.
     """
     from deploykit.cli.console import print_json
     from deploykit.cli.pipeline_progress import Progress
-    from deploykit.cli.pipeline_table import body, show
-    from deploykit.records import versioned
+    from deploykit.cli.pipeline_table import show
     from deploykit.stages.plan import PipelineOptions
     from deploykit.stages.records import OPTIONAL, StageKind
     from deploykit.stages.run import run_pipeline
+    from deploykit.stages.run_record import record_of_run
     from deploykit.vocab import Precision, Target
 
     options = PipelineOptions(
@@ -109,10 +108,8 @@ def pipeline(
     with Progress() as progress:
         run = run_pipeline(recipes or (), options, progress)
     if as_json:
-        print_json(versioned("pipeline", body(run)))
+        print_json(record_of_run(run))
     show(run, tables=not as_json)
-    if run.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
     if run.exit_code:
         raise typer.Exit(run.exit_code)
 

@@ -50,6 +50,8 @@ class Progress:
             spent = f" in {result.seconds:.1f} s" if result.seconds else ""
             why = f": {result.reason}" if result.reason else ""
             self._print(f"{result.stage}: {result.outcome}{spent}{why}")
+            for line in result.details:
+                self._print(f"{result.stage}: {line}")
         self._show()
 
     def _print(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What ``deploykit pipeline`` prints at its end: the artifacts with their figures, the other stages, one sentence."""
+"""What ``deploykit pipeline`` prints at its end: the artifacts with their figures, the other stages, the reasons."""
 
 from __future__ import annotations
 
@@ -10,82 +10,90 @@ from typing import TYPE_CHECKING, Any
 from deploykit.stages.records import Outcome, StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
     from deploykit.stages.records import PipelineRun, StageResult
 
 _MIOU = "two_class_miou"
-
-
-def body(run: PipelineRun) -> dict[str, Any]:
-    """Return ``run`` as JSON, with its verdict."""
-    from deploykit.records import to_json
-
-    return {**to_json(run), "passed": run.passed, "exit_code": run.exit_code, "nothing_to_do": _idle(run)}
+_WIDE = 100
+_OF_ARTIFACTS = (StageKind.EXPORT, StageKind.VERIFY, StageKind.EVALUATE)
 
 
 def show(run: PipelineRun, *, tables: bool) -> None:
-    """Print the tables to stdout, notes and the last sentence to stderr."""
+    """Print the tables and what there is to say of single stages to stdout, notes and the last sentence to stderr."""
     from deploykit.cli.console import stderr_console, stdout_console
 
     if tables:
-        for table in (_artifacts(run), _others(run)):
-            if table.row_count:
-                stdout_console().print(table)
+        console = stdout_console()
+        wide = console.width >= _WIDE
+        for recipe in dict.fromkeys(one.recipe for one in run.stages if one.kind is StageKind.EXPORT):
+            console.print(_artifacts(run, recipe, wide=wide))
+        console.print(_others(run))
+        for line in _remarks(run):
+            console.print(line, markup=False, soft_wrap=not console.is_terminal)
     console = stderr_console()
     for note in run.notes:
         console.print(f"note: {note}", markup=False)
     console.print(_sentence(run), markup=False, soft_wrap=True)
 
 
-def _idle(run: PipelineRun) -> bool:
-    return not any(one.outcome not in (Outcome.UP_TO_DATE, Outcome.SKIPPED) for one in run.stages)
-
-
 def _sentence(run: PipelineRun) -> str:
     counts = {outcome: run.count(outcome) for outcome in Outcome}
     skipped = f"; {counts[Outcome.SKIPPED]} skipped" if counts[Outcome.SKIPPED] else ""
-    if _idle(run):
+    if run.nothing_to_do:
         return f"Nothing to do: {counts[Outcome.UP_TO_DATE]} stages are up to date{skipped}."
     said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     end = " What is done is kept: the same command goes on from here." if run.interrupted else ""
     return f"{len(run.stages)} stages in {run.seconds:.1f} s: {said}.{end}"
 
 
-def _artifacts(run: PipelineRun) -> Table:
+def _artifacts(run: PipelineRun, recipe: str, *, wide: bool) -> Table:
+    """Return the artifacts of one recipe: what fits into 80 columns, with the change of the mIoU where it is wide."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Artifacts in {escape(run.output_dir.as_posix())}", title_justify="left")
-    for column in ("recipe", "target", "precision"):
-        table.add_column(column)
-    for column in ("size", "mIoU", "minus the checkpoint's", "latency"):
-        table.add_column(column, justify="right")
-    for column in ("export", "verify", "evaluate"):
-        table.add_column(column, overflow="fold")
-    results = {one.stage: one for one in run.stages}
+    table = Table(title=f"Artifacts of {escape(recipe)} in {escape(run.output_dir.as_posix())}", title_justify="left")
+    for column in ("target", "precision"):
+        table.add_column(column, no_wrap=True)
+    for column in ("size", "mIoU", *(["minus the checkpoint's"] if wide else []), "latency"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     latencies = {name: value for one in run.stages for name, value in _latencies(run, one)}
     for one in run.stages:
-        if one.kind is not StageKind.EXPORT:
+        if one.kind is not StageKind.EXPORT or one.recipe != recipe:
             continue
-        cell = f"{one.target}-{one.precision}"
-        verified, evaluated = (results.get(f"{one.recipe}/{kind}/{cell}") for kind in ("verify", "evaluate"))
+        row = _row(run, one)
+        evaluated = next((stage for stage in row if stage.kind is StageKind.EVALUATE), None)
         miou, change = _miou(run, evaluated)
         latency = latencies.get((one.recipe, str(one.target), str(one.precision)))
         table.add_row(
-            escape(one.recipe),
             str(one.target),
             str(one.precision),
             _size(one),
             miou,
-            change,
+            *([change] if wide else []),
             "-" if latency is None else f"{1000 * latency:.2f} ms",
-            *(escape(_state(result)) for result in (one, verified, evaluated)),
-            style="bold red" if any(_bad(result) for result in (one, verified, evaluated)) else None,
+            _state(row),
+            style="bold red" if any(_bad(result) for result in row) else None,
         )
     return table
+
+
+def _row(run: PipelineRun, export: StageResult) -> list[StageResult]:
+    """Return what became of one artifact: its export, verification and evaluation, as far as they are stages."""
+    cell = (export.recipe, export.target, export.precision)
+    return [one for one in run.stages if (one.recipe, one.target, one.precision) == cell]
+
+
+def _state(row: Sequence[StageResult]) -> str:
+    """Return what became of an artifact in two words: the worst of it."""
+    open_ = [one for one in row if not one.outcome.passed]
+    worst = next((one for one in open_ if _bad(one)), open_[0] if open_ else None)
+    if worst is not None:
+        return f"{worst.kind} {worst.outcome}"
+    return str(Outcome.DONE if any(one.outcome is Outcome.DONE for one in row) else Outcome.UP_TO_DATE)
 
 
 def _others(run: PipelineRun) -> Table:
@@ -93,26 +101,32 @@ def _others(run: PipelineRun) -> Table:
     from rich.table import Table
 
     table = Table(title="Other stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("result", overflow="fold")
-    table.add_column("took", justify="right")
+    table.add_column("stage", overflow="fold")
+    table.add_column("result", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
     for one in run.stages:
-        if one.kind not in (StageKind.EXPORT, StageKind.VERIFY, StageKind.EVALUATE):
-            took = f"{one.seconds:.1f} s" if one.outcome.passed else "-"
-            table.add_row(escape(one.stage), escape(_state(one)), took, style="bold red" if _bad(one) else None)
+        if one.kind not in _OF_ARTIFACTS:
+            now = one.outcome in (Outcome.DONE, Outcome.FAILED)
+            took = f"{one.seconds:.1f} s" if now else "-"
+            table.add_row(escape(one.stage), str(one.outcome), took, style="bold red" if _bad(one) else None)
     return table
 
 
-def _bad(result: StageResult | None) -> bool:
-    return result is not None and result.outcome in (Outcome.FAILED, Outcome.NOT_RUN)
+def _remarks(run: PipelineRun) -> Iterator[str]:
+    """Yield why stages did not pass and what others came to, those with one reason together, then their details."""
+    same: dict[tuple[Outcome, str], list[str]] = {}
+    for one in run.stages:
+        # Of an artifact that failed, what was not run for it says nothing new.
+        if one.reason.strip() and not (one.kind in _OF_ARTIFACTS and one.outcome is Outcome.NOT_RUN):
+            same.setdefault((one.outcome, one.reason.strip().splitlines()[0]), []).append(one.stage)
+    for (outcome, reason), stages in same.items():
+        yield f"{', '.join(stages)} {outcome}: {reason}"
+    for one in run.stages:
+        yield from one.details
 
 
-def _state(result: StageResult | None) -> str:
-    """Return what became of a stage in a few words; the first line of why it did not pass."""
-    if result is None:
-        return "-"
-    reason = result.reason.strip().splitlines()
-    return f"{result.outcome}: {reason[0]}" if reason else str(result.outcome)
+def _bad(result: StageResult) -> bool:
+    return result.outcome in (Outcome.FAILED, Outcome.NOT_RUN)
 
 
 def _size(export: StageResult) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from deploykit.gate_records import Finding, GateReport, GateVerdict
 
+_FIRST = 3
 _WHOLE = ("bytes", "operations", "transposes", "multiply-accumulates", "files changed")
 
 
@@ -61,6 +64,30 @@ def verdict_line(report: GateReport) -> str:
     ]
     strict = ", strict: what is skipped fails" if report.strict else ""
     return f"The gate {'passed' if report.passed else 'failed'}: {', '.join(counts)}{strict}."
+
+
+def failure_line(report: GateReport) -> str:
+    """Return the sentence of a gate that failed, with the figures of the first findings that made it."""
+    failing = [one for one in report.findings if one.fails]
+    words = [f"{one.rule} of {one.subject} {_figures(one)}" for one in failing[:_FIRST]]
+    more = f", and {len(failing) - _FIRST} more" if len(failing) > _FIRST else ""
+    return f"{verdict_line(report)} {'; '.join(words)}{more}"
+
+
+def failures(report: GateReport) -> Iterator[str]:
+    """Yield a line on each finding that fails the gate, and one with the command that measures it again."""
+    for one in worst_first(report):
+        if one.fails:
+            yield f"{one.rule} of {one.subject}: {_figures(one)}: {one.reason}"
+            if one.command:
+                yield f"  again: {one.command}"
+
+
+def _figures(finding: Finding) -> str:
+    if finding.measured is None:
+        return state(finding)
+    limit = "" if finding.limit is None else f" ({bound(finding)}; {beyond(finding)})"
+    return f"{amount(finding.measured, finding.unit)}{limit}"
 
 
 def worst_first(report: GateReport) -> tuple[Finding, ...]:

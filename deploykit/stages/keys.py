@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -143,15 +143,14 @@ class Inputs:
         return {"the network's code": key_of(told)}
 
 
-def contents_of(folder: Path, *, but: str) -> str:
-    """Return the digest of all files below ``folder`` by name and content, hidden ones and ``but`` left out."""
+def contents_of(folder: Path, *, but: Collection[str]) -> str:
+    """Return the digest of all files below ``folder`` by name and content, without hidden ones and those of ``but``."""
     told = {}
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]
         for path in (Path(place) / name for name in names if not name.startswith(".")):
             told[path.relative_to(folder).as_posix()] = _sha256(path)
-    told.pop(but, None)
-    return key_of(told)
+    return key_of({name: digest for name, digest in told.items() if name not in but})
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ class PipelineOptions:
     jobs: int = 1
     fresh: bool = False
     verbose: bool = False
+
+
+def check_options(options: PipelineOptions) -> None:
+    """Raise UsageError unless the seconds of a measurement are in range."""
+    if not (math.isfinite(options.max_seconds) and options.max_seconds >= 0):
+        raise UsageError("--max-seconds is out of range.", found=str(options.max_seconds), expected="0 or more")
 
 
 @dataclass(frozen=True)
@@ -103,10 +110,14 @@ def plan_stages(
     Raises UsageError where two recipes have one name, or nothing at all would be made; TargetError as ``cells_of``.
     """
     names = [one.name for one in recipes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    twice = next((one for one in recipes if names.count(one.name) > 1), None)
+    if twice is not None:
         raise UsageError(
-            "Two recipes have the same name.", found=", ".join(twice), expected="recipes of different names"
+            "Two recipes have the same name.",
+            where=", ".join(str(one.path) for one in recipes if one.name == twice.name),
+            found=twice.name,
+            expected="recipes of different names: each has a folder of its own name",
+            next_step="change name in one of the files, or run them one by one, each with its own --output-dir",
         )
     stages: list[Stage] = []
     for recipe in recipes:
@@ -127,7 +138,8 @@ def plan_stages(
     gate = Stage(StageKind.GATE.value, StageKind.GATE, after=every, takes=exports, skip=left_out)
     left_out = f"--skip {StageKind.REPORT}" if StageKind.REPORT in options.skip else ""
     every = (*every, gate.name)
-    return (*stages, gate, Stage(StageKind.REPORT.value, StageKind.REPORT, after=every, takes=exports, skip=left_out))
+    # The page is on all that lies in the folder: it is made also where no export passed.
+    return (*stages, gate, Stage(StageKind.REPORT.value, StageKind.REPORT, after=every, skip=left_out))
 
 
 def _of_recipe(recipe: Recipe, cells: Sequence[Cell], skip: frozenset[StageKind]) -> list[Stage]:

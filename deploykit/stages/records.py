@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from deploykit.errors import EXIT_BUG, EXIT_FAILED, EXIT_PASS, EXIT_USER
+from deploykit.errors import EXIT_BUG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASS, EXIT_USER
 from deploykit.records import FileHash
 from deploykit.vocab import InputKind, OutputKind, Precision, Target
 
@@ -90,6 +90,7 @@ class Stage:
 class StageResult:
     """What became of one stage. ``because`` says why it was done; ``reason`` why it did not pass, or what it came to.
 
+    ``details`` are lines on a failure: of a gate each finding that fails, and the command that measures it again.
     ``outputs`` are its files with their hashes, relative to the pipeline's folder; ``exit_code`` is that of a command
     that ends like this. Seconds are those of the run that made the outputs, which may be an earlier one.
     """
@@ -106,6 +107,7 @@ class StageResult:
     cpu_seconds: float = 0.0
     exit_code: int = EXIT_PASS
     outputs: tuple[FileHash, ...] = ()
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class PipelineRun:
     @property
     def passed(self) -> bool:
         """Whether nothing failed and nothing was left undone."""
-        return self.exit_code == EXIT_PASS and not self.interrupted
+        return self.exit_code == EXIT_PASS
 
     @property
     def interrupted(self) -> bool:
@@ -129,9 +131,19 @@ class PipelineRun:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a command that ends like this: a bug outweighs a verdict, a verdict a user's mistake."""
+        """The exit code of a command that ends like this: a bug outweighs a verdict, a verdict a user's mistake.
+
+        One that was interrupted is not known to end in either.
+        """
+        if self.interrupted:
+            return EXIT_INTERRUPTED
         codes = {one.exit_code for one in self.stages}
         return next((code for code in (EXIT_BUG, EXIT_FAILED, EXIT_USER) if code in codes), EXIT_PASS)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether every stage was up to date or left out."""
+        return all(one.outcome in (Outcome.UP_TO_DATE, Outcome.SKIPPED) for one in self.stages)
 
     def count(self, outcome: Outcome) -> int:
         """Return how many stages came to ``outcome``."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from deploykit.artifact import MANIFEST, require_writable
 from deploykit.errors import CheckpointError, UsageError
 from deploykit.recipe import Recipe, default_recipe, load_recipe, project_file
-from deploykit.stages.keys import Inputs, contents_of
+from deploykit.stages.keys import Inputs, contents_of, key_of
 from deploykit.stages.lock import locked
-from deploykit.stages.plan import PipelineOptions, plan_stages, settings_of
-from deploykit.stages.records import PipelineRun, Stage, StageKind, StageResult
+from deploykit.stages.plan import PipelineOptions, check_options, plan_stages, settings_of
+from deploykit.stages.records import Outcome, PipelineRun, Stage, StageKind, StageResult
+from deploykit.stages.run_record import RUN_RECORD, write_run_record
 from deploykit.stages.scheduler import Listener, Scheduler, in_order
 from deploykit.stages.store import Store
 from deploykit.stages.tasks import Task
@@ -28,13 +29,17 @@ RECORDS = "records"
 
 @dataclass(frozen=True)
 class _Project:
-    """The recipes of one run, their weights, and what decides their stages."""
+    """The recipes of one run, their weights, what decides their stages, and what became of these so far."""
 
     recipes: Mapping[str, Recipe]
     checkpoints: Mapping[str, Path]
     options: PipelineOptions
     store: Store
     inputs: Inputs
+    stages: Sequence[Stage]
+    results: dict[str, StageResult] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
 
     def decided_by(self, stage: Stage) -> dict[str, str]:
         """Return what decides ``stage`` besides the artifacts that it is given."""
@@ -44,8 +49,41 @@ class _Project:
         if recipe is None:
             found |= {f"the recipe {name}": one.sha256 for name, one in self.recipes.items()}
         if stage.kind is StageKind.REPORT:
-            found["what is in the folder"] = contents_of(self.store.root, but=record_of(stage))
+            found["what is in the folder"] = contents_of(self.store.root, but=(record_of(stage), RUN_RECORD))
+            # Of the record of the run only this: the rest of it is other in every run.
+            found["what became of the stages"] = key_of({name: _verdict(one) for name, one in self.results.items()})
         return found
+
+    def turn(self, stage: Stage) -> str:
+        """Put in order what the report reads; return why there can be none, or nothing. Other stages need no such."""
+        if stage.kind is not StageKind.REPORT:
+            return ""
+        self.drop_stale()
+        write_run_record(self.run(but=stage))
+        there = any(path for name in self.recipes for path in self.store.root.joinpath(name).rglob(MANIFEST))
+        return "" if there else "there is no artifact of " + ", ".join(self.recipes)
+
+    def drop_stale(self) -> None:
+        """Remove gate and report of an earlier run where this one has none: they are of other artifacts."""
+        for result in tuple(self.results.values()):
+            stale = {
+                StageKind.GATE: (Outcome.NOT_RUN,),
+                StageKind.REPORT: (Outcome.NOT_RUN, Outcome.FAILED),
+            }.get(result.kind, ())
+            if result.outcome not in stale:
+                continue
+            name = record_of(next(one for one in self.stages if one.name == result.stage))
+            there = (self.store.root / name).is_file()
+            self.store.discard(result.stage)
+            (self.store.root / name).unlink(missing_ok=True)
+            if there:
+                self.notes.append(f"removed {name} of an earlier run: it is not of what there is now")
+
+    def run(self, but: Stage | None = None) -> PipelineRun:
+        """Return the run as it is now, without the stage ``but``."""
+        stages = in_order([one for one in self.stages if one != but], self.results)
+        seconds = time.monotonic() - self.started
+        return PipelineRun(self.options.output_dir, stages, seconds, tuple(self.notes))
 
     def task(self, stage: Stage, taken: Sequence[StageResult]) -> Task:
         """Return ``stage`` as a process is told to do it, with the artifacts of the exports ``taken``."""
@@ -78,6 +116,8 @@ class _Project:
 def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener: Listener) -> PipelineRun:
     """Return what became of every stage of the recipes called ``names``; without any, of the project's or the default.
 
+    A recipe that is named twice is done once.
+
     Artifacts lie where ``deploykit export`` puts them below ``options.output_dir``, records in ``<recipe>/records``.
     What fails is a result, not an error; Ctrl-C ends the run with what is done until then.
 
@@ -87,21 +127,23 @@ def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener
         TargetError, UsageError: something named that cannot be, before anything is done.
         ArtifactError: the folder cannot be written, or another pipeline works in it.
     """
-    started = time.monotonic()
+    check_options(options)
     here = Path.cwd()
-    recipes = [load_recipe(name) for name in names or (default_recipe(here),)]
+    named = [load_recipe(name) for name in names or (default_recipe(here),)]
+    recipes = list({one.path: one for one in named}.values())
     checkpoints = _checkpoints(recipes, options)
     missing = {target: reason for target in TARGETS if (reason := _missing(target))}
     stages = plan_stages(recipes, options, missing=missing, budgets=_budgets(recipes, here))
     require_writable(options.output_dir)
     store = Store(options.output_dir.absolute())
-    store.lock.parent.mkdir(parents=True, exist_ok=True)
     inputs = Inputs(here, checkpoint_key=options.checkpoint_key, max_seconds=options.max_seconds)
-    project = _Project({one.name: one for one in recipes}, checkpoints, options, store, inputs)
+    project = _Project({one.name: one for one in recipes}, checkpoints, options, store, inputs, stages)
     with locked(store.lock, options.output_dir):
-        notes: tuple[str, ...] = ()
         if left := store.clean():
-            notes = (f"removed what a run before this one left half-done: {left} item{'' if left == 1 else 's'}",)
+            items = f"{left} item{'' if left == 1 else 's'}"
+            project.notes.append(f"removed what a run before this one left half-done: {items}")
+        # Where this run is killed, no record says that it passed.
+        write_run_record(project.run())
         scheduler = Scheduler(
             stages=stages,
             store=store,
@@ -111,10 +153,15 @@ def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener
             listener=listener,
             jobs=options.jobs,
             fresh=options.fresh,
+            turn=project.turn,
+            results=project.results,
         )
         scheduler.run()
         store.clean()
-    return PipelineRun(options.output_dir, in_order(stages, scheduler.results), time.monotonic() - started, notes)
+        project.drop_stale()
+        run = project.run()
+        write_run_record(run)
+    return run
 
 
 def record_of(stage: Stage) -> str:
@@ -135,6 +182,10 @@ def _manifests(result: StageResult) -> list[str]:
         return []
     # A Core ML package has a Manifest.json of its own, below the artifact's folder.
     return [one.path for one in result.outputs if one.path.endswith(f"/{MANIFEST}")][:1]
+
+
+def _verdict(result: StageResult) -> str:
+    return "passed" if result.outcome.passed else f"{result.outcome}: {result.reason}"
 
 
 def _missing(target: Target) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from deploykit.errors import EXIT_FAILED, EXIT_PASS
@@ -34,7 +35,8 @@ class Scheduler:
     """One run over ``stages``.
 
     ``inputs`` gives what decides a stage besides the artifacts that it takes, ``task`` makes a task of it with the
-    results of the stages that it takes, ``hire`` starts a process.
+    results of the stages that it takes, ``hire`` starts a process. ``turn`` hears that all before a stage is over, and
+    returns why it cannot be done, an empty text where it can.
     """
 
     stages: Sequence[Stage]
@@ -45,6 +47,7 @@ class Scheduler:
     listener: Listener
     jobs: int = 1
     fresh: bool = False
+    turn: Callable[[Stage], str] = lambda stage: ""
     results: dict[str, StageResult] = field(default_factory=dict)
     _workers: list[Worker] = field(default_factory=list)
     _events: queue.Queue[Heard] = field(default_factory=queue.Queue)
@@ -92,16 +95,24 @@ class Scheduler:
                 failed = missing or [name for name in stage.takes if not self.results[name].outcome.passed]
                 self._over(stage, Outcome.NOT_RUN, reason=_why_not(self.results[failed[0]]))
                 continue
+            if hindrance := self.turn(stage):
+                self._over(stage, Outcome.NOT_RUN, reason=hindrance)
+                continue
             self._look_at(stage)
 
     def _look_at(self, stage: Stage) -> None:
         given = {name: self.results[name] for name in stage.takes}
         inputs = {**self.inputs(stage), **{name: _told(one) for name, one in given.items()}}
         stored = self.store.read(stage.name)
-        because = "asked for" if self.fresh else self.store.stale(stored, inputs)
-        if stored is not None and not because:
-            self._over(stage, Outcome.UP_TO_DATE, stored=stored)
-            return
+        if self.fresh:
+            because = "asked for"
+        elif stored is None:
+            because = self.store.without_result(stage.name)
+        else:
+            because = self.store.stale(stored, inputs)
+            if not because:
+                self._over(stage, Outcome.UP_TO_DATE, stored=stored)
+                return
         self._ready[stage.name], self._decided[stage.name] = because, inputs
 
     def _taken(self, stage: Stage) -> list[StageResult]:
@@ -176,14 +187,16 @@ class Scheduler:
             self.store.write(stored)
             self._over(stage, Outcome.DONE, stored=stored)
             return
-        self.store.discard(name)
+        over = partial(self._over, stage, seconds=event.seconds, cpu_seconds=event.cpu_seconds)
+        if done is not None and not done.failed:
+            self.store.discard(name)
+            over(Outcome.SKIPPED, reason=done.skipped)
+            return
+        self.store.note_failure(name)
         if done is None:
-            outcome, reason, code = Outcome.FAILED, event.error, event.exit_code
-        elif done.failed:
-            outcome, reason, code = Outcome.FAILED, done.failed, EXIT_FAILED
+            over(Outcome.FAILED, reason=event.error, exit_code=event.exit_code)
         else:
-            outcome, reason, code = Outcome.SKIPPED, done.skipped, EXIT_PASS
-        self._over(stage, outcome, reason=reason, exit_code=code, seconds=event.seconds, cpu_seconds=event.cpu_seconds)
+            over(Outcome.FAILED, reason=done.failed, details=done.details, exit_code=EXIT_FAILED)
 
     def _over(
         self,
@@ -191,6 +204,7 @@ class Scheduler:
         outcome: Outcome,
         *,
         reason: str = "",
+        details: tuple[str, ...] = (),
         stored: Stored | None = None,
         exit_code: int = EXIT_PASS,
         seconds: float = 0.0,
@@ -204,6 +218,7 @@ class Scheduler:
             precision=stage.precision,
             outcome=outcome,
             reason=reason,
+            details=details,
             because=self._because.get(stage.name, ""),
             seconds=seconds,
             cpu_seconds=cpu_seconds,

@@ -74,6 +74,7 @@ class Store:
         temporary = self.work / f"{key_of({'stage': stored.stage})[:16]}.json"
         temporary.write_text(json.dumps(versioned(KIND, stored), indent=1, sort_keys=True, allow_nan=False) + "\n")
         temporary.replace(path)
+        self._failure(stored.stage).unlink(missing_ok=True)
         if before is not None:
             kept = {one.path for one in stored.outputs}
             self._remove([one for one in before.outputs if one.path not in kept])
@@ -85,10 +86,19 @@ class Store:
         if before is not None:
             self._remove(before.outputs)
 
-    def stale(self, stored: Stored | None, inputs: Mapping[str, str]) -> str:
+    def note_failure(self, stage: str) -> None:
+        """Take back what ``stage`` gave before, and keep that it failed."""
+        self.discard(stage)
+        path = self._failure(stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def without_result(self, stage: str) -> str:
+        """Return why ``stage``, of which there is no result, has to be done."""
+        return "failed last time" if self._failure(stage).is_file() else "never done"
+
+    def stale(self, stored: Stored, inputs: Mapping[str, str]) -> str:
         """Return why the stage has to be done again; an empty text where ``stored`` is its result as it would be."""
-        if stored is None:
-            return "never done"
         changed = difference(stored.inputs, inputs)
         if changed:
             return changed
@@ -112,6 +122,9 @@ class Store:
                     break
                 with suppress(OSError):
                     folder.rmdir()
+
+    def _failure(self, stage: str) -> Path:
+        return self._results / f"{stage}.failed"
 
     def _path(self, stage: str) -> Path:
         return self._results / f"{stage}.json"

@@ -38,13 +38,15 @@ class Task:
 class Done:
     """A stage that came to its end: the files and folders that it put in place.
 
-    ``failed`` says why its verdict is a failure, ``skipped`` why it has none, ``note`` what it comes to.
+    ``failed`` says why its verdict is a failure, ``details`` are lines on that; ``skipped`` says why it has none,
+    ``note`` what it comes to.
     """
 
     outputs: tuple[Path, ...] = ()
     failed: str = ""
     skipped: str = ""
     note: str = ""
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from deploykit.pipeline import Exporter, prepare_export
 from deploykit.quantize.calibration import CalibrationSet, calibration_set
 from deploykit.recipe import Recipe, load_recipe
 from deploykit.records import to_json, versioned
-from deploykit.report.gate_words import verdict_line
+from deploykit.report.gate_words import failure_line, failures
 from deploykit.report_page import write_report
 from deploykit.stages.records import Settings, StageKind
 from deploykit.stages.tasks import Done, Task
@@ -177,7 +177,10 @@ def _gate(task: Task, workbench: Workbench, say: Say) -> Done:
         complete=task.complete,
     )
     found = run_gate(options, say)
-    return Done((_write(task, versioned("gate", found)),), failed="" if found.passed else verdict_line(found))
+    written = (_write(task, versioned("gate", found)),)
+    if found.passed:
+        return Done(written)
+    return Done(written, failed=failure_line(found), details=tuple(failures(found)))
 
 
 def _report(task: Task, workbench: Workbench, say: Say) -> Done:

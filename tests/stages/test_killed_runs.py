@@ -112,7 +112,11 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(finished, tmp_path):
     assert process.returncode == 130
     assert b"the same command goes on from here" in err
     assert b"Traceback" not in err
-    found = {one["stage"]: one["outcome"] for one in json.loads(out)["body"]["stages"]}
+    body = json.loads(out)["body"]
+    assert body["exit_code"] == 130
+    kept = json.loads((tmp_path / "artifacts" / "pipeline.json").read_bytes())
+    assert kept["body"] == body
+    found = {one["stage"]: one["outcome"] for one in body["stages"]}
     assert found["tiny/verify-reparam"] == "done"
     assert found["tiny/export/onnx-fp32"] == "interrupted"
     _, alive = psutil.wait_procs(family, timeout=10)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import psutil
 from stages.test_killed_runs import COMMAND, ROOT
+
+from deploykit.cli.pipeline_table import show
 
 # What takes seconds to import, or says that a network was touched.
 HEAVY = ("torch", "numpy", "scipy", "cv2", "onnx", "onnxruntime", "coremltools")
@@ -48,12 +51,23 @@ def test_with_nothing_to_do_it_is_quick_and_says_so(finished, copied):
 def test_tables_show_artifacts_and_stages(finished, copied):
     done = run(COMMAND, finished.recipe, "-o", copied, "--skip", "bench,gate,report", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if "tiny" in line]
-    assert "onnx" in rows[0]
-    assert rows[0].count("up to date") == 3
-    assert "points" in rows[0]
-    assert "tiny/verify-reparam" in rows[1]
-    assert "skipped: --skip gate" in done.stdout
+    (artifact,) = (line for line in done.stdout.splitlines() if "onnx" in line)
+    assert artifact.count("up to date") == 1
+    assert "points" in artifact
+    (checked,) = (line for line in done.stdout.splitlines() if "tiny/verify-reparam" in line)
+    # It took the time of an earlier run.
+    assert re.search(r"up to date +│ +- │", checked)
+    assert "gate skipped: --skip gate" in done.stdout
+
+
+def test_in_a_narrow_terminal_no_word_is_broken(finished, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    show(finished.run, tables=True)
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines() if set(line) & set("│┃"))
+    for whole in ("export failed", "done", "tiny/verify-reparam", "precision", "latency"):
+        assert whole in printed
+    assert "minus" not in printed
 
 
 def test_mistakes_are_named_before_anything_is_done(finished, tmp_path):
@@ -62,6 +76,7 @@ def test_mistakes_are_named_before_anything_is_done(finished, tmp_path):
         (("--precision", "fp32,"), "an empty name"),
         (("--skip", "export"), "verify, evaluate, bench, gate, report"),
         (("--precision", "palette4"), "has no palette4 files"),
+        (("--max-seconds", "nan"), "--max-seconds is out of range"),
     ):
         done = run(COMMAND, finished.recipe, "-o", tmp_path / "new", *arguments)
         assert done.returncode == 2

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from stages.conftest import Ear
+from stages.tiny_case import write_tiny
 
 from deploykit.artifact import find_artifacts, read_artifact, require_unchanged
 from deploykit.errors import ArtifactError, CheckpointError, TargetError, UsageError
@@ -20,6 +21,7 @@ from deploykit.stages.run import run_pipeline
 from deploykit.stages.store import Store
 from deploykit.vocab import Precision, Target
 
+PAGES = ("report.html", "pipeline.json")
 FP32 = (Precision.FP32,)
 PASSED = ["tiny/verify-reparam", "tiny/export/onnx-fp32", "tiny/verify/onnx-fp32", "tiny/evaluate/onnx-fp32"]
 
@@ -109,11 +111,31 @@ def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finis
     again = run_pipeline([finished.recipe], options, Ear())
     assert again.stages[-1].outcome is Outcome.UP_TO_DATE
     assert again.stages[-1].reason == run.stages[-1].reason
-    before = contents_of(copied, but="report.html")
+    before = contents_of(copied, but=PAGES)
     (copied / ".hidden.json").write_text("{}")
-    assert contents_of(copied, but="report.html") == before
+    assert contents_of(copied, but=PAGES) == before
     (copied / "more.json").write_text("{}")
-    assert contents_of(copied, but="report.html") != before
+    assert contents_of(copied, but=PAGES) != before
+
+
+def test_a_run_in_which_nothing_is_made_leaves_no_page_of_an_earlier_one(finished, copied):
+    skip = frozenset({StageKind.BENCH})
+    (copied / "report.html").write_text("Ready")
+    precisions = (Precision.FP16,)
+    with_another = run_pipeline([finished.recipe], finished.options(copied, precisions=precisions, skip=skip), Ear())
+    # The file in fp32 of the run before is there: the page is on that, and the record says what failed.
+    assert by_outcome(with_another, Outcome.FAILED) == ["tiny/export/onnx-fp16"]
+    assert with_another.stages[-1].outcome is Outcome.DONE
+    record = json.loads((copied / "pipeline.json").read_bytes())
+    assert (record["kind"], record["body"]["exit_code"], record["body"]["passed"]) == ("pipeline", 1, False)
+    assert {one["stage"]: one["outcome"] for one in record["body"]["stages"]} == {
+        one.stage: one.outcome for one in with_another.stages
+    }
+    shutil.rmtree(copied / "tiny")
+    alone = run_pipeline([finished.recipe], finished.options(copied, precisions=precisions, skip=skip), Ear())
+    assert (alone.stages[-1].outcome, alone.stages[-1].reason) == (Outcome.NOT_RUN, "there is no artifact of tiny")
+    assert not (copied / "report.html").exists()
+    assert alone.notes == ("removed report.html of an earlier run: it is not of what there is now",)
 
 
 BUDGETS = """
@@ -142,6 +164,10 @@ def test_the_gate_judges_what_was_made_by_the_budgets_of_now(finished, copied, m
     record = json.loads((copied / "gate.json").read_bytes())
     assert record["kind"] == "gate"
     assert record["body"]["passed"] is (outcome is Outcome.DONE)
+    if outcome is Outcome.FAILED:
+        assert "at most 1 bytes" in gate.reason
+        assert "bytes of tiny" in gate.details[0]
+        assert any(line.startswith("  again: deploykit") for line in gate.details)
     if outcome is Outcome.DONE:
         again = Ear()
         assert run_pipeline([], options, again).passed
@@ -167,7 +193,6 @@ def test_a_damaged_result_counts_as_none(copied):
     for damaged in (b"", whole[: len(whole) // 2], b"[]", whole.replace(b"pipeline-stage", b"another-kind")):
         path.write_bytes(damaged)
         assert store.read("tiny/verify-reparam") is None
-        assert store.stale(None, {}) == "never done"
 
 
 def test_two_pipelines_do_not_share_a_folder(finished, copied):
@@ -182,7 +207,8 @@ def test_two_pipelines_do_not_share_a_folder(finished, copied):
 
 def test_what_cannot_be_is_refused_before_anything_is_done(finished, tmp_path):
     for error, names, changes, said in (
-        (UsageError, [finished.recipe, finished.recipe], {}, "same name"),
+        (UsageError, [finished.recipe, write_tiny(tmp_path / "other")], {}, "same name"),
+        (UsageError, [finished.recipe], {"max_seconds": -1.0}, "out of range"),
         (CheckpointError, [finished.recipe], {"checkpoint": tmp_path / "no.pt"}, "no trained weights"),
         (UsageError, [finished.recipe, "sinet"], {"checkpoint": finished.recipe}, "one recipe"),
     ):
@@ -192,3 +218,9 @@ def test_what_cannot_be_is_refused_before_anything_is_done(finished, tmp_path):
     with pytest.raises(TargetError, match="has no palette4 files"):
         run_pipeline([finished.recipe], finished.options(tmp_path / "new", **impossible), Ear())
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path):
+    (tmp_path / ".pipeline").write_text("no folder")
+    with pytest.raises(ArtifactError, match="cannot be written"), locked(tmp_path / ".pipeline" / "lock", tmp_path):
+        pass

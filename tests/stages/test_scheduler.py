@@ -140,6 +140,7 @@ def test_a_failure_stops_what_needs_it_and_is_tried_again(tmp_path):
     again, ear = scheduler(Script(tmp_path), chain("a"))
     assert again.run()
     assert list(ear.begun) == ["a/onnx", "a/onnx/verify", "a/bench"]
+    assert (ear.begun["a/onnx"], ear.begun["a/onnx/verify"]) == ("failed last time", "never done")
     assert ear.begun["a/bench"] == "a/onnx changed"
 
 

@@ -97,5 +97,8 @@ def test_what_is_left_out_says_so_and_stops_nothing():
 
 
 def test_two_recipes_of_one_name_are_refused():
-    with pytest.raises(UsageError, match="same name"):
-        planned(recipe(), recipe())
+    other = replace(recipe(), path=HERE / "other.toml")
+    with pytest.raises(UsageError, match="same name") as raised:
+        planned(recipe(), other)
+    assert raised.value.where == f"{recipe().path}, {HERE / 'other.toml'}"
+    assert raised.value.next_step
