@@ -115,7 +115,11 @@ def image_paths(place: Path) -> tuple[Path, ...]:
         raise ImageError(
             "The folder holds no images.",
             where=str(place),
-            found="none of its own" if below else "no such file",
+            found="none of its own"
+            if below
+            else "an empty folder"
+            if not any(place.iterdir())
+            else "other files alone",
             expected=endings,
             next_step=f"name the folder that holds them, such as {below.parent}" if below else None,
         )

@@ -74,6 +74,8 @@ def _counts(subject: Subject, inputs: Path) -> tuple[int, int]:
             [
                 require_valgrind(),
                 "--tool=callgrind",
+                # Its pipes for a debugger would stay behind where it is ended.
+                "--vgdb=no",
                 f"--dump-before={_MARK}",
                 f"--callgrind-out-file={folder}/count",
                 sys.executable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import ValidationError
 
 from deploykit.errors import UsageError
@@ -22,6 +24,15 @@ from deploykit.web.runs import RefusedError, Runs
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SHUTDOWN_S = 2.0
+_LOG = logging.getLogger(__name__)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether ``record`` is about this program: what strangers send that is no HTTP is answered, not told."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOG.addFilter(_is_ours)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ async def serving(
     scheme = "http" if certificate is None else "https"
     host = f"[{place.address}]" if ":" in place.address else place.address
     site = _Site(plan, door, f"{scheme}://", allowed_hosts(place.address, port))
-    runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(site.application(), access_log=None, logger=_LOG, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
         await web.SockSite(runner, listening, ssl_context=certificate.context() if certificate else None).start()

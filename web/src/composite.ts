@@ -67,7 +67,13 @@ export class Compositor {
     }
     shown.fillStyle = background.kind === 'colour' ? background.colour : '#000000';
     shown.fillRect(0, 0, width, height);
-    if (background.kind === 'image' && background.image) cover(shown, background.image, width, height);
+    if (background.kind === 'image' && background.image) {
+      // What is written on an image of the user's own stays readable where the camera is mirrored.
+      const mirrored = shown.getTransform();
+      shown.resetTransform();
+      cover(shown, background.image, width, height);
+      shown.setTransform(mirrored);
+    }
   }
 }
 
