@@ -103,7 +103,8 @@ def _steady(result: Benchmark) -> Table:
     title = "Latency from a photo to the composite" if end_to_end else "Latency of one inference"
     caption = ""
     if measured:
-        caption = f"ratio: median time over that of {escape(_named(measured[0], result))}, in this same run; "
+        caption = f"ratio: median time over that of {escape(measured[0].artifact)}, measured in turn with it; "
+        caption += "every number of threads runs on its own; " if several else ""
         caption += "±: reach of the 95 % interval of the median; ended: what ended it"
     table = _table(title, caption)
     table.add_column("artifact", overflow="fold")
@@ -118,7 +119,8 @@ def _steady(result: Benchmark) -> Table:
     table.add_column("ended")
     table.add_column("runtime", overflow="fold")
     for latency in measured:
-        cells = _cells(latency, measured[0], summarise(latency))
+        first = next(one for one in measured if one.threads == latency.threads)
+        cells = _cells(latency, first, summarise(latency))
         if several:
             cells.insert(3, str(latency.threads))
         table.add_row(*(escape(cell) for cell in cells))
@@ -155,8 +157,12 @@ def _spread(result: Benchmark) -> Table:
         table.add_column(name, justify="right")
     for latency in result.measured:
         summary = summarise(latency)
-        times = (min(latency.samples_s), *summary.percentiles_s.values(), max(latency.samples_s), summary.mad_s)
-        cells = (_named(latency, result), *(_ms(one) for one in times), str(len(summary.outliers)))
+        # Of ten runs the 99th percentile is the slowest one, which stands beside it.
+        middle = (
+            _ms(one) if summary.runs * (100 - percent) >= 100 else "-" for percent, one in summary.percentiles_s.items()
+        )
+        ends = (_ms(max(latency.samples_s)), _ms(summary.mad_s))
+        cells = (_named(latency, result), _ms(min(latency.samples_s)), *middle, *ends, str(len(summary.outliers)))
         table.add_row(*(escape(cell) for cell in cells))
     return table
 

@@ -100,6 +100,13 @@ def _files(one: Named, key: str | None) -> list[Subject]:
         return [_exported(subject.artifact) for subject in subjects if subject.artifact is not None]
     if path.is_file():
         return [replace(_unnamed(path, key), path=path)]
+    if exported or path.suffix:
+        raise ArtifactError(
+            "There is no such file.",
+            where=str(path),
+            found="nothing",
+            expected="an exported file, a checkpoint, or a folder of them",
+        )
     raise UsageError(
         "This is nothing that can be evaluated.",
         found=str(one),

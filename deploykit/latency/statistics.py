@@ -74,7 +74,8 @@ def summarise(latency: Latency, conditions: Sequence[Conditions] = ()) -> Summar
         runs=len(samples),
         median_s=median,
         mad_s=float(np.median(np.abs(samples - median))),
-        percentiles_s={percent: latency.percentile_s(percent) for percent in PERCENTILES},
+        # One rule for the middle: of an even number of runs it lies between two.
+        percentiles_s={percent: latency.percentile_s(percent) for percent in PERCENTILES} | {50: median},
         fps=1 / median if median > 0 else 0.0,
         precision=precision,
         outliers=explain_outliers(latency.samples_s, latency.starts_s, conditions),

@@ -232,7 +232,7 @@ def test_two_files_of_one_kind_are_told_apart_by_their_path(tmp_path, exported):
     [
         (["nosuch"], UsageError, "nothing that can be evaluated"),
         (["sinet", "sinet"], UsageError, "given twice"),
-        (["absent/model.onnx"], UsageError, "nothing that can be evaluated"),
+        (["absent/model.onnx"], ArtifactError, "no such file"),
         (["."], ArtifactError, "no artifact in the folder"),
         (["bare.onnx"], ArtifactError, "no manifest"),
     ],

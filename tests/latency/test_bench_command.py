@@ -141,12 +141,15 @@ def test_the_table_tells_the_numbers_of_threads_the_outliers_and_the_operations(
         warm=False,
     )
     warned = Warned("the frequency governor is powersave", "sudo cpupower frequency-set")
-    result = Benchmark((one, replace(one, threads=2)), warnings=(warned,))
+    other = replace(one, threads=2, samples_s=tuple(2 * sample for sample in samples))
+    result = Benchmark((one, other), warnings=(warned,))
     monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: result)
     bench([tmp_path / "m.onnx"], threads="1,2", profile=True)
     printed = capsys.readouterr()
     for text in ("10.30", "1.0%", "time", "12.0", "50.00 *", "put out of the page cache", "stem.conv, stem.act"):
         assert text in printed.out
+    # Two numbers of threads are two processes: no ratio is formed between them.
+    assert printed.out.count(" 1.00 ") == 2
     err = " ".join(printed.err.split())
     for text in (
         "1 of 61 runs",

@@ -90,7 +90,7 @@ def _latency(samples: list[float], interval: tuple[float, float] | None = None) 
 def test_figures_are_those_of_the_raw_samples() -> None:
     found = summarise(_latency([float(value) for value in range(1, 101)], (45.0, 52.0)))
     assert (found.runs, found.median_s, found.mad_s) == (100, 50.5, 25.0)
-    assert found.percentiles_s == {50: 50.0, 90: 90.0, 95: 95.0, 99: 99.0}
+    assert found.percentiles_s == {50: 50.5, 90: 90.0, 95: 95.0, 99: 99.0}
     assert found.fps == pytest.approx(1 / 50.5)
     assert found.precision == pytest.approx(5.5 / 50.5)
     assert found.outliers == ()
