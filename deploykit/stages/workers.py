@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,19 @@ sys.path[:] = {path!r}
 from deploykit.stages.worker import main
 main({parent})
 """
+
+
+@contextlib.contextmanager
+def _surviving_broken_pipes() -> Iterator[None]:
+    """Let a write to a process that is gone be an OSError; the command line lets SIGPIPE end it, for ``| head``."""
+    if not hasattr(signal, "SIGPIPE") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ class Worker:
         self.stage = task.stage
         assert self._process.stdin is not None
         # A process that is gone is heard of by its reader.
-        with contextlib.suppress(OSError):
+        with _surviving_broken_pipes(), contextlib.suppress(OSError):
             pickle.dump(task, self._process.stdin)
             self._process.stdin.flush()
 
@@ -100,7 +114,7 @@ class Worker:
         self._reader.join(_END_S)
         for stream in (self._process.stdin, self._process.stdout):
             # What could not be handed over any more cannot be flushed either.
-            with contextlib.suppress(OSError):
+            with _surviving_broken_pipes(), contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
 

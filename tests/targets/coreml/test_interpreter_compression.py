@@ -72,6 +72,8 @@ def compressed(model: Any, how: str) -> Any:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
+    # How far compression moves the output depends on the weights.
+    torch.manual_seed(0)
     return randomized(UNet())
 
 
