@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploykit.cli.options import (
+    MaxSecondsOption,
+    PrecisionTargetOption,
+    ResultsDirOption,
+    RunsOption,
+    SecondsOption,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deploykit.latency_records import Benchmark
-
-EXIT_INTERRUPTED = 130
 
 
 def bench(
@@ -35,19 +41,10 @@ def bench(
     threads: Annotated[
         str, typer.Option("--threads", help="Threads of every runtime; 1,2 or 1-4 measures each number.")
     ] = "1",
-    runs: Annotated[int, typer.Option("--runs", help="At least so many runs of each.")] = 50,
-    seconds: Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")] = 1.0,
-    precision_target: Annotated[
-        str,
-        typer.Option(
-            "--precision-target",
-            help="Then go on until the 95 % interval of the median reaches no further than this to either side; none: "
-            "do not.",
-        ),
-    ] = "2%",
-    max_seconds: Annotated[
-        float, typer.Option("--max-seconds", help="But for no more than so many seconds of runs of each.")
-    ] = 10.0,
+    runs: RunsOption = 50,
+    seconds: SecondsOption = 1.0,
+    precision_target: PrecisionTargetOption = "2%",
+    max_seconds: MaxSecondsOption = 10.0,
     affinity: Annotated[
         str, typer.Option("--affinity", help="Cores to pin to, as in 0,2; auto: idle ones, one a thread; none: do not.")
     ] = "auto",
@@ -106,10 +103,7 @@ def bench(
     save: Annotated[
         bool, typer.Option("--save", help="Write the record to the results, by machine; see deploykit results.")
     ] = False,
-    results_dir: Annotated[
-        Path | None,
-        typer.Option("--results-dir", help="Where --save writes.", show_default="benchmarks/results"),
-    ] = None,
+    results_dir: ResultsDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record with all samples.")] = False,
 ) -> None:
     """Measure the latency of exported files on this machine, or on another device, interleaved.
@@ -120,7 +114,7 @@ def bench(
     from deploykit.benchmark import bench as measure
     from deploykit.cli.bench_table import body, sentences, tables
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
-    from deploykit.errors import EXIT_FAILED, UsageError
+    from deploykit.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
     from deploykit.latency.argument_texts import parse_cores, parse_share, parse_threads
     from deploykit.latency.drivers.options import DeviceOptions, benchmark_model_path
     from deploykit.latency.recording import INTERRUPTED

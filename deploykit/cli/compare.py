@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from deploykit.comparison_records import Estimate, LatencyComparison, Side
 
-_INTERRUPTED = 130
-
 
 class FailIf(StrEnum):
     """Verdicts that a command may be told to fail on."""
@@ -63,6 +61,7 @@ def compare(
     """
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.comparison import compare as run
+    from deploykit.errors import EXIT_INTERRUPTED
     from deploykit.records import versioned
 
     with progress("compare") as say:
@@ -91,7 +90,7 @@ def compare(
         for line in _sentences(found):
             stdout_console().print(line, markup=False)
     if not found.complete:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if _fails(found, fail_if):
         raise typer.Exit(1)
 

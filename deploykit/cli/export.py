@@ -20,6 +20,8 @@ from deploykit.cli.options import (
     SizeOption,
     VerboseOption,
     parse_size,
+    require_known,
+    split_names,
 )
 from deploykit.cli.quantization_options import (
     CalibrationImagesOption,
@@ -51,10 +53,6 @@ if TYPE_CHECKING:
 
 ALL = "all"
 HELD_OUT_CLIPS = 2
-
-
-def _names(given: list[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for item in given for name in item.split(","))
 
 
 def _contradiction() -> DeploykitError:
@@ -170,8 +168,8 @@ def export(
             opset=opset,
             minimum_os=minimum_os,
             optimize=optimize is Switch.ON,
-            passes=None if passes is None else _names(passes),
-            skip_passes=_names(skip_pass or []),
+            passes=None if passes is None else tuple(split_names(passes)),
+            skip_passes=tuple(split_names(skip_pass or [])),
         )
         if optimize is Switch.OFF and (passes or skip_pass):
             raise _contradiction()
@@ -236,15 +234,8 @@ def _targets(asked: list[str] | None, named: Sequence[Target]) -> tuple[tuple[Ta
     from deploykit.pipeline import installed_targets
     from deploykit.targets.table import require
 
-    names = [name.strip() for item in asked or [ALL] for name in item.split(",")]
-    unknown = [name for name in names if name not in (ALL, *Target)]
-    if unknown:
-        raise UsageError(
-            "There is no such target.",
-            where="--target",
-            found=", ".join(name or "an empty name" for name in unknown),
-            expected=", ".join((*Target, ALL)),
-        )
+    names = split_names(asked or [ALL])
+    require_known(names, (*Target, ALL), "--target", "There is no such target.")
     if ALL not in names:
         chosen = tuple(dict.fromkeys(Target(name) for name in names))
         for one in chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,43 @@ SizeOption = Annotated[
     str | None,
     typer.Option("--size", metavar="HxW", help="Another input size than the recipe's.", show_default=False),
 ]
+# How long each file is measured, where several rules say so.
+RunsOption = Annotated[int, typer.Option("--runs", help="At least so many runs of each.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")]
+PrecisionTargetOption = Annotated[
+    str,
+    typer.Option(
+        "--precision-target",
+        help="Then go on until the 95 % interval of the median reaches no further than this to either side; none: "
+        "do not.",
+    ),
+]
+MaxSecondsOption = Annotated[
+    float, typer.Option("--max-seconds", help="But for no more than so many seconds of runs of each.")
+]
+ResultsDirOption = Annotated[
+    Path | None,
+    typer.Option("--results-dir", help="Where --save writes.", show_default="benchmarks/results"),
+]
+
+
+def split_names(given: Sequence[str]) -> list[str]:
+    """Return the names of an option that may be repeated, each time with several names between commas."""
+    return [name.strip() for item in given for name in item.split(",")]
+
+
+def require_known(names: Sequence[str], known: Sequence[str], option: str, problem: str) -> None:
+    """Raise UsageError, which begins with ``problem``, where one of ``names`` is not among the ``known``."""
+    from deploykit.errors import UsageError
+
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(
+            problem,
+            where=option,
+            found=", ".join(name or "an empty name" for name in unknown),
+            expected=", ".join(known),
+        )
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from deploykit.cli.options import CheckpointKeyOption, CheckpointOption, JsonOption, OutputDirOption, VerboseOption
+from deploykit.cli.options import (
+    CheckpointKeyOption,
+    CheckpointOption,
+    JsonOption,
+    OutputDirOption,
+    VerboseOption,
+    require_known,
+    split_names,
+)
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -85,6 +92,7 @@ def pipeline(
     from deploykit.cli.console import print_json
     from deploykit.cli.pipeline_progress import Progress
     from deploykit.cli.pipeline_table import show
+    from deploykit.latency.agent import cores
     from deploykit.stages.plan import PipelineOptions
     from deploykit.stages.records import OPTIONAL, StageKind
     from deploykit.stages.run import run_pipeline
@@ -101,7 +109,7 @@ def pipeline(
         clips=clips,
         max_seconds=max_seconds,
         skip=frozenset(_members(StageKind, "--skip", skip, OPTIONAL)),
-        jobs=jobs or min(_cores(), MOST_JOBS),
+        jobs=jobs or min(cores.count(), MOST_JOBS),
         fresh=fresh,
         verbose=verbose,
     )
@@ -116,19 +124,6 @@ def pipeline(
 
 def _members(kind: type[T], option: str, given: list[str] | None, allowed: tuple[T, ...]) -> list[T]:
     """Return the members that an option names, each once."""
-    from deploykit.errors import UsageError
-
-    names = [name.strip() for item in given or () for name in item.split(",")]
-    unknown = [name for name in names if name not in allowed]
-    if unknown:
-        raise UsageError(
-            "There is no such choice.",
-            where=option,
-            found=", ".join(name or "an empty name" for name in unknown),
-            expected=", ".join(allowed),
-        )
+    names = split_names(given or ())
+    require_known(names, allowed, option, "There is no such choice.")
     return [kind(name) for name in dict.fromkeys(names)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

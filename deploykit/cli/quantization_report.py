@@ -16,6 +16,8 @@ from deploykit.cli.options import (
     VerboseOption,
     load_network_at,
     parse_size,
+    require_known,
+    split_names,
 )
 from deploykit.cli.quantization_options import CalibrationImagesOption, CalibrationOption, MaxDropOption
 from deploykit.errors import EXIT_FAILED
@@ -152,19 +154,10 @@ def quantization_report(
 
 
 def _chosen(option: str, given: list[str] | None, kind: type[Choice]) -> tuple[Choice, ...]:
-    from deploykit.errors import UsageError
-
     if given is None:
         return tuple(kind)
-    names = [name.strip() for item in given for name in item.split(",")]
-    unknown = [name for name in names if name not in tuple(kind)]
-    if unknown:
-        raise UsageError(
-            f"There is no such {kind.__name__.lower()}.",
-            where=option,
-            found=", ".join(name or "an empty name" for name in unknown),
-            expected=", ".join(kind),
-        )
+    names = split_names(given)
+    require_known(names, tuple(kind), option, f"There is no such {kind.__name__.lower()}.")
     return tuple(one for one in kind if one in names)
 
 

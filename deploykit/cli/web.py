@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploykit.cli.options import (
+    MaxSecondsOption,
+    PrecisionTargetOption,
+    ResultsDirOption,
+    RunsOption,
+    SecondsOption,
+)
+
 if TYPE_CHECKING:
     from deploykit.latency_records import Benchmark
     from deploykit.web.plan import PagePlan
@@ -41,19 +49,10 @@ def web(
         list[str] | None,
         typer.Option("--accelerator", help="wasm, webgpu or webnn; several times for several; wasm if not given."),
     ] = None,
-    runs: Annotated[int, typer.Option("--runs", help="At least so many runs of each.")] = 50,
-    seconds: Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")] = 1.0,
-    precision_target: Annotated[
-        str,
-        typer.Option(
-            "--precision-target",
-            help="Then go on until the 95 % interval of the median reaches no further than this to either side; none: "
-            "do not.",
-        ),
-    ] = "2%",
-    max_seconds: Annotated[
-        float, typer.Option("--max-seconds", help="But for no more than so many seconds of runs of each.")
-    ] = 10.0,
+    runs: RunsOption = 50,
+    seconds: SecondsOption = 1.0,
+    precision_target: PrecisionTargetOption = "2%",
+    max_seconds: MaxSecondsOption = 10.0,
     export: Annotated[
         Path | None,
         typer.Option("--export", help="Write the page as static files into this new folder, and serve nothing."),
@@ -61,10 +60,7 @@ def web(
     save: Annotated[
         bool, typer.Option("--save", help="Write each benchmark to the results, by machine; see deploykit results.")
     ] = False,
-    results_dir: Annotated[
-        Path | None,
-        typer.Option("--results-dir", help="Where --save writes.", show_default="benchmarks/results"),
-    ] = None,
+    results_dir: ResultsDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record with all benchmarks.")] = False,
 ) -> None:
     """Serve a page that runs exported files in a browser, on the camera and in a benchmark.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,7 @@ class Background(Protocol):
         ...
 
 
-class Still:
+class Still(ABC):
     """A ground that is the same for all frames of one size."""
 
     def __init__(self) -> None:
@@ -43,9 +44,9 @@ class Still:
             self._made = self.made(*frame.shape[:2])
         return self._made
 
+    @abstractmethod
     def made(self, height: int, width: int) -> Pixels:
         """Return the ground (height, width, 3)."""
-        raise NotImplementedError
 
 
 class Chequered(Still):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from network_files import write_network
 from numpy.typing import NDArray
 from targets.small_case import randomize
 
@@ -24,7 +24,7 @@ from deploykit.description import describe
 from deploykit.graph.capture import weights
 from deploykit.graph.graph import Graph
 from deploykit.lowering import ExportOptions, lower, lower_exactly, plan_export
-from deploykit.network import LoadedNetwork, build_network, load_network
+from deploykit.network import LoadedNetwork, load_network
 from deploykit.recipe import load_recipe
 from deploykit.records import ExportPlan
 from deploykit.targets.base import ExportRequest
@@ -161,16 +161,7 @@ class Case:
 
 def write_recipe(folder: Path) -> Path:
     """Write the network above, a checkpoint with random statistics and the recipe into ``folder``."""
-    package = folder / "faulty_networks"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("", "utf-8")
-    (package / "nets.py").write_text(NETWORK, "utf-8")
-    recipe = folder / "faulty.toml"
-    recipe.write_text(RECIPE, "utf-8")
-    network = build_network(load_recipe(recipe))
-    randomize(network)
-    torch.save(network.state_dict(), folder / "faulty.pt")
-    return recipe
+    return write_network(folder, "faulty_networks", NETWORK, RECIPE, randomize)
 
 
 @cache

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+from network_files import write_network
 from targets.small_case import randomize
-
-from deploykit.network import build_network
-from deploykit.recipe import load_recipe
 
 NETWORK = """
 from torch import nn
@@ -65,13 +62,4 @@ clips = 1
 
 def write_tiny(folder: Path) -> Path:
     """Write the network, a checkpoint with random statistics and the recipe into ``folder``; return the recipe."""
-    package = folder / "tiny_networks"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("", "utf-8")
-    (package / "nets.py").write_text(NETWORK, "utf-8")
-    recipe = folder / "tiny.toml"
-    recipe.write_text(RECIPE, "utf-8")
-    network = build_network(load_recipe(recipe))
-    randomize(network)
-    torch.save(network.state_dict(), folder / "tiny.pt")
-    return recipe
+    return write_network(folder, "tiny_networks", NETWORK, RECIPE, randomize)

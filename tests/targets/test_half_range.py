@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from network_files import write_network
 from torch import nn
 
 from deploykit import api
 from deploykit.artifact import MANIFEST, read_artifact
 from deploykit.errors import VerificationError
 from deploykit.lowering import ExportOptions
-from deploykit.network import build_network
 from deploykit.pipeline import Exporter, compare_values, prepare_export
 from deploykit.quantize import half_range
 from deploykit.quantize.half_range import HalfRange
-from deploykit.recipe import load_recipe
 from deploykit.targets.table import part
 from deploykit.targets.traced import Arithmetic
 from deploykit.verify.samples import draw_samples, feed
@@ -118,20 +117,16 @@ FAULTS = [
 def write_case(folder: Path, name: str) -> Path:
     """Write the network, its checkpoint and its recipe into ``folder``; return the recipe."""
     factory, factors, last, _ = CASES[name]
-    package = folder / "half_networks"
-    package.mkdir()
-    (package / "__init__.py").write_text("", "utf-8")
-    (package / "nets.py").write_text(NETWORK, "utf-8")
-    recipe = folder / "chain.toml"
-    recipe.write_text(RECIPE.format(factory=factory, arguments=f"length = {len(factors)}"), "utf-8")
-    network = build_network(load_recipe(recipe))
-    generator = torch.Generator().manual_seed(1)
-    for module, factor in zip((network.stem, *network.links, network.last), (1.0, *factors, last), strict=True):
-        assert isinstance(module, nn.Conv2d)
-        module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator).mul_(factor)
-        module.bias.data.zero_()
-    torch.save(network.state_dict(), folder / "chain.pt")
-    return recipe
+
+    def weigh(network: nn.Module) -> None:
+        generator = torch.Generator().manual_seed(1)
+        for module, factor in zip((network.stem, *network.links, network.last), (1.0, *factors, last), strict=True):
+            assert isinstance(module, nn.Conv2d)
+            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator).mul_(factor)
+            module.bias.data.zero_()
+
+    text = RECIPE.format(factory=factory, arguments=f"length = {len(factors)}")
+    return write_network(folder, "half_networks", NETWORK, text, weigh)
 
 
 @pytest.fixture(scope="module")

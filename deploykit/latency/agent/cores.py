@@ -19,6 +19,11 @@ def usable() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
+def count() -> int:
+    """Return how many cores this process may use, at least 1; all of the machine where the system does not pin."""
+    return len(usable()) or os.cpu_count() or 1
+
+
 def chosen(wanted: str | Sequence[int] | None, threads: int) -> list[int]:
     """Return the cores to pin to: those that are ``wanted``, with "auto" as many as ``threads``; empty: none.
 
