@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from deploykit.errors import ImageError, UsageError
 from deploykit.evaluation.masks import SOFT, read_mask
 from deploykit.evaluation.records import InvalidPair
 from deploykit.images.preprocess import IMAGE_SUFFIXES, Pixels, read_image
-from deploykit.images.synthetic import LARGEST, SMALLEST, synthesize
+from deploykit.images.synthetic import LARGEST, SMALLEST, Portrait, synthesize
 from deploykit.metrics.confusion import Mask
 
 # The seeds that training keeps apart.
@@ -63,6 +64,12 @@ def drawn_side(side: int) -> int:
     return min(max(side, SMALLEST), LARGEST)
 
 
+# A pipeline evaluates one file after the other on the same portraits, and drawing takes longer than many a network.
+@lru_cache(maxsize=64)
+def _drawn(seed: int, side: int) -> Portrait:
+    return synthesize(seed, side)
+
+
 @dataclass(frozen=True)
 class SyntheticSet:
     """The first ``count`` held-out synthetic portraits, drawn at the input's size, so that nothing is resized."""
@@ -95,7 +102,7 @@ class SyntheticSet:
 
     def read(self, name: str, side: int) -> Sample:
         """Return the portrait of the seed ``name`` for an input whose longer side is ``side`` pixels."""
-        portrait = synthesize(int(name), drawn_side(side))
+        portrait = _drawn(int(name), drawn_side(side))
         return Sample(name, portrait.image, portrait.mask > 0)
 
 

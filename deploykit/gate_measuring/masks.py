@@ -7,28 +7,27 @@ from collections.abc import Sequence
 from deploykit.chatter import contained
 from deploykit.errors import DeploykitError
 from deploykit.evaluation.evaluate import Options, evaluate
-from deploykit.evaluation.records import Evaluation
+from deploykit.gate_measuring.known import lost
 from deploykit.gate_measuring.subjects import Gated
 from deploykit.gate_records import MASKS, Agreement, Measure, Measurement
 from deploykit.records import Comparison
 from deploykit.verification import verify
+from deploykit.verification.records import ArtifactVerification
 from deploykit.verification.reference import find_network
 
-POINTS = 100.0
-# The metric of evaluate, and whether more of it is better.
-_METRICS = {
-    Measure.MIOU_LOST: ("two_class_miou", True),
-    Measure.BOUNDARY_F1_LOST: ("boundary_f1", True),
-    Measure.FLICKER_ADDED: ("flicker", False),
-}
 _BOUNDS = ("max_abs_error", "relative_l2", "mask_agreement", "wrong_pixels")
 
 
-def agreements(gated: Gated) -> tuple[tuple[Agreement, ...] | None, tuple[str, ...], str]:
-    """Return how the file agrees with its checkpoint, what else is broken, and why where it could not be verified."""
+def agreements(
+    gated: Gated, known: ArtifactVerification | None
+) -> tuple[tuple[Agreement, ...] | None, tuple[str, ...], str]:
+    """Return how the file agrees with its checkpoint, what else is broken, and why where it could not be verified.
+
+    It is verified now where nothing is ``known``.
+    """
     try:
         with contained():
-            found = verify(gated.artifact.path, recipe=gated.recipe)
+            found = known or verify(gated.artifact.path, recipe=gated.recipe)
     except DeploykitError as error:
         return None, (), f"{error.message} {error.found or ''}".strip()
     rows: list[Agreement] = []
@@ -82,15 +81,6 @@ def _losses(group: Sequence[Gated], options: Options) -> dict[str, dict[Measure,
         return {group[0].subject.name: dict.fromkeys(MASKS, why)}
     files = run.evaluations[1:]
     return {
-        one.subject.name: {measure: _lost(evaluation, measure) for measure in MASKS}
+        one.subject.name: {measure: lost(evaluation, measure) for measure in MASKS}
         for one, evaluation in zip(group, files, strict=True)
     }
-
-
-def _lost(evaluation: Evaluation, measure: Measure) -> Measurement:
-    metric, more_is_better = _METRICS[measure]
-    summary = next((one for one in evaluation.summaries if one.metric == metric), None)
-    if summary is None or summary.difference is None:
-        return Measurement(None, f"{metric} is not defined on these images")
-    points = POINTS * summary.difference.value
-    return Measurement(-points if more_is_better else points)

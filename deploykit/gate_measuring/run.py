@@ -15,6 +15,7 @@ from deploykit.gate.rules import EQUIVALENCE, HASH, Context, asleep, judge_artif
 from deploykit.gate_measuring.advice import neural_engine_advice
 from deploykit.gate_measuring.baseline_files import DEFAULT_CACHE, keep
 from deploykit.gate_measuring.counts import changed_since_export, count
+from deploykit.gate_measuring.known import Known
 from deploykit.gate_measuring.latency import Comparing, with_trials
 from deploykit.gate_measuring.masks import agreements, mask_losses
 from deploykit.gate_measuring.subjects import Gated, budgets_of, commands_for, find_gated, from_here
@@ -41,7 +42,7 @@ class GateOptions:
 
     ``only`` are rules or measures to judge, all where it is empty; ``max_seconds`` is for each comparison. With
     ``complete`` the ``paths`` are all that there is: a budget, or an artifact of the baseline, that none of them has to
-    do with is a finding.
+    do with is a finding. What is ``known`` is not measured again.
     """
 
     paths: tuple[Path, ...] = ()
@@ -56,6 +57,7 @@ class GateOptions:
     strict: bool = False
     inconclusive: Inconclusive = Inconclusive.RETRY
     complete: bool = False
+    known: Known = field(default_factory=Known)
     folder: Path = field(default_factory=Path.cwd)
 
     @property
@@ -164,7 +166,8 @@ def _baseline(options: GateOptions) -> Baseline | None:
 
 def _seen(one: Gated, options: GateOptions, say: Say) -> Observed:
     """Return what is known of an artifact without running it, and how far it agrees with its checkpoint."""
-    commands = commands_for(one, samples=options.samples, clips=options.clips)
+    evaluated_with = options.known.settings(one.artifact) or f"--samples {options.samples} --clips {options.clips}"
+    commands = commands_for(one, evaluated_with)
     say(f"looking at {one.subject.name}")
     changed = changed_since_export(one.artifact)
     if changed:
@@ -172,8 +175,10 @@ def _seen(one: Gated, options: GateOptions, say: Say) -> Observed:
     seen = Observed(one.subject, figures=count(one.artifact), agreements=(), commands=commands)
     if options.only and EQUIVALENCE not in options.only:
         return seen
-    say(f"verifying {one.subject.name}")
-    found, broken, unverified = agreements(one)
+    verified = options.known.verification(one.artifact)
+    if verified is None:
+        say(f"verifying {one.subject.name}")
+    found, broken, unverified = agreements(one, verified)
     return replace(seen, agreements=found, broken=broken, unverified=unverified)
 
 
@@ -192,9 +197,12 @@ def _with_masks(
     gated: Sequence[Gated], observed: Sequence[Observed], budgets: Sequence[Budget], options: GateOptions, say: Say
 ) -> list[Observed]:
     asked = _those(gated, observed, budgets, MASKS)
-    if asked:
-        say(f"evaluating {len(asked)} files and their checkpoints on {options.samples} portraits")
-    losses = mask_losses(asked, samples=options.samples, clips=options.clips) if asked else {}
+    losses = {one.subject.name: options.known.losses(one.artifact) for one in asked}
+    limited = {one.subject.name: wanted(one, budgets) & {*MASKS} for one in observed}
+    left = [one for one in asked if not limited[one.subject.name] <= losses[one.subject.name].keys()]
+    if left:
+        say(f"evaluating {len(left)} files and their checkpoints on {options.samples} portraits")
+        losses |= mask_losses(left, samples=options.samples, clips=options.clips)
     return [replace(one, figures={**one.figures, **losses.get(one.subject.name, {})}) for one in observed]
 
 

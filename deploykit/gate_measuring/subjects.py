@@ -148,14 +148,17 @@ def from_here(path: Path) -> str:
     return (absolute.relative_to(here) if absolute.is_relative_to(here) else path).as_posix()
 
 
-def commands_for(gated: Gated, *, samples: int, clips: int) -> dict[str, str]:
-    """Return what measures each figure again, rule → a command line for a POSIX shell."""
+def commands_for(gated: Gated, evaluated_with: str) -> dict[str, str]:
+    """Return what measures each figure again, rule → a command line for a POSIX shell.
+
+    ``evaluated_with`` are options of ``evaluate``.
+    """
     path, recipe = shlex.quote(gated.subject.path), gated.recipe
     bundled = bundled_recipes().get(recipe.name)
     is_bundled = bundled is not None and bundled.resolve() == recipe.path.resolve()
     reference = recipe.name if is_bundled else shlex.quote(from_here(recipe.path))
     inspect, bench = f"deploykit inspect {path}", f"deploykit bench {path}"
-    masks = f"deploykit evaluate {reference} {path} --samples {samples} --clips {clips}"
+    masks = f"deploykit evaluate {reference} {path} {evaluated_with}"
     return {
         HASH: f"deploykit gate {path} --only hash",
         EQUIVALENCE: f"deploykit verify {path}",

@@ -20,6 +20,7 @@ LEVELS = 256
 # The weight of the newest image in a moving average, as TensorFlow's and PyTorch's observers have it by default.
 NEWEST = 0.01
 OUTSIDE = 1e-4
+_MOST_KEPT_BYTES = 2**29
 # Clipped ends to try: shares of the whole way from zero, one end after the other.
 _SHARES = np.linspace(1.0, 0.05, 58)
 
@@ -47,14 +48,24 @@ class Seen:
 
 
 def see(runs: Callable[[], Iterator[Mapping[str, Array]]]) -> dict[str, Seen]:
-    """Return what each activation was; ``runs`` yields the activations of every image, alike each time."""
+    """Return what each activation was; ``runs`` yields the activations of every image, alike each time.
+
+    They are computed twice only where all of them together are too many to be kept.
+    """
     ends: dict[str, list[tuple[float, float]]] = {}
+    kept: list[Mapping[str, Array]] | None = []
+    left = _MOST_KEPT_BYTES
     for values in runs():
+        left -= sum(value.nbytes for value in values.values())
+        if left < 0:
+            kept = None
+        if kept is not None:
+            kept.append(values)
         for name, value in values.items():
             ends.setdefault(name, []).append((float(value.min()), float(value.max())) if value.size else (0.0, 0.0))
     found = {name: Seen(*np.asarray(each, dtype=np.float64).T) for name, each in ends.items()}
     counts = {name: np.zeros(BINS) for name, one in found.items() if np.isfinite((one.lowest, one.highest)).all()}
-    for values in runs():
+    for values in runs() if kept is None else kept:
         for name, value in values.items():
             if name in counts:
                 counts[name] += _counted(value, float(found[name].lowest.min()), float(found[name].highest.max()))

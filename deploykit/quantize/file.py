@@ -91,8 +91,8 @@ def quantize_file(
     border = _border(activations) if wanted.integer_io else set()
 
     def measure(count: int) -> Trade:
-        say(f"{plan.target}: measuring with {count} of {len(prepared.ranking)} layers in float")
-        kept = {one.layer for one in prepared.ranking[:count]}
+        say(f"{plan.target}: measuring with {count} of {prepared.layers} layers in float")
+        kept = {one.layer for one in prepared.ranking[:count]} if count else set()
         names = {one.name for one in activations if one.quantizes and layers.get(one.name) in kept}
         # What is taken or returned as integers has to be computed in integers.
         names -= border
@@ -101,7 +101,7 @@ def quantize_file(
             made_with[count] = quantizer.quantize(path, output, plan.precision, ranges=ranges, kept=names, **integers)
         return _trade(file, output, calibration, count, made_with[count])
 
-    kept = keep_few(prepared.ranking, wanted.max_drop, measure)
+    kept = keep_few(lambda: prepared.ranking, wanted.max_drop, measure)
     chosen = len(kept.layers)
     if not kept.reached and wanted.max_drop is not None:
         remove(output)
@@ -128,7 +128,7 @@ def _lost_too_much(file: FloatFile, trades: Sequence[Trade]) -> VerificationErro
     assert wanted is not None
     assert wanted.max_drop is not None
     best = min(trades, key=lambda one: one.drop_points)
-    count = len(file.prepared.ranking)
+    count = file.prepared.layers
     kept = f", with {best.kept} of {count} layers in float" if count else ""
     advice = ["leave --integer-io out"] if wanted.integer_io else []
     forced = [
@@ -259,7 +259,7 @@ def _record(
     prepared = file.prepared
     notes = [f"{one.name} stays in float: {one.reason}" for one in made.left_in_float if one.name not in asked]
     return Quantization(
-        layers=len(prepared.ranking),
+        layers=prepared.layers,
         activations=made.activations,
         weights=made.weights,
         weight_bytes=made.weight_bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,17 +42,23 @@ FULL_INTEGER = (Target.TFLITE,)
 class Prepared:
     """A graph ready to be written and quantized: its own rounding to float32 is still to come.
 
-    ``ranking`` lists the layers, the costliest in integers first. ``layer_of`` is node of the lowered graph → layer.
-    ``reference`` is what the network gives on the judging images: output → array.
+    ``layers`` is how many there are to rank. ``layer_of`` is node of the lowered graph → layer. ``reference`` is what
+    the network gives on the judging images: output → array.
     """
 
     graph: Graph
     estimator: Estimator | None
     equalization: float
     corrected_biases: int
-    ranking: tuple[KeptLayer, ...]
     layer_of: dict[str, str]
     reference: tuple[dict[str, Array], ...] = ()
+    layers: int = 0
+    rank: Callable[[], tuple[KeptLayer, ...]] = tuple
+
+    @cached_property
+    def ranking(self) -> tuple[KeptLayer, ...]:
+        """The layers, the costliest in integers first; they are simulated one by one when this is first asked for."""
+        return self.rank()
 
 
 def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: CalibrationSet | None, say: Say) -> Prepared:
@@ -62,7 +69,7 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
     """
     wanted = plan.quantization
     if wanted is None or calibration is None:
-        return Prepared(exact, None, 0.0, 0, (), {})
+        return Prepared(exact, None, 0.0, 0, {})
     images = [graph_inputs(exact, recipe, one, torch.float32) for one in calibration.ranges]
     # Both kinds, where they differ: harsh pictures that stretch the ranges, and plain ones that do not fill them.
     mixed = (*calibration.judge[: MOST_SIMULATED // 2], *calibration.ranges[: MOST_SIMULATED // 2])
@@ -92,18 +99,21 @@ def prepare(exact: Graph, plan: ExportPlan, recipe: Recipe, calibration: Calibra
         simulation = Simulation(finish(graph, plan), everything=everything)
         corrected = len(graph.report(correcting.NAME).fired)
         if not plan.precision.quantizes_activations:
-            return Prepared(graph, None, strength, corrected, (), {}, reference)
+            return Prepared(graph, None, strength, corrected, {}, reference)
         seen = simulation.seen(images)
         for estimator in estimators:
             snr_db = simulation.snr_db(judging, ranges_of(seen, estimator), expected=expected)
             if best is None or snr_db > best[0]:
-                found = Prepared(graph, estimator, strength, corrected, (), simulation.layer_of)
+                found = Prepared(graph, estimator, strength, corrected, simulation.layer_of, reference)
                 best = (snr_db, found, seen, simulation)
     assert best is not None
     _, found, seen, simulation = best
-    say("ranking the layers")
-    ranking = rank(simulation, judging, seen, found.estimator, expected)
-    return replace(found, ranking=ranking, reference=reference)
+
+    def ranked() -> tuple[KeptLayer, ...]:
+        say("ranking the layers")
+        return rank(simulation, judging, seen, found.estimator, expected)
+
+    return replace(found, layers=len(simulation.layers), rank=ranked)
 
 
 def _named(graph: Graph, inputs: Sequence[Tensor]) -> dict[str, Array]:

@@ -20,14 +20,16 @@ class Kept:
     reached: bool
 
 
-def keep_few(ranking: Sequence[KeptLayer], limit: float | None, measure: Callable[[int], Trade]) -> Kept:
-    """Return the shortest beginning of ``ranking`` that loses at most ``limit`` points in float, by bisection.
+def keep_few(rank: Callable[[], Sequence[KeptLayer]], limit: float | None, measure: Callable[[int], Trade]) -> Kept:
+    """Return the shortest beginning of the ranking that loses at most ``limit`` points in float, by bisection.
 
-    ``measure`` makes and runs the file with so many layers kept. Without a limit nothing is kept. Where even all
-    layers in float lose more, what loses least is returned.
+    ``rank`` gives it, and is called only where something has to stay in float. ``measure`` makes and runs the file with
+    so many layers kept. Without a limit nothing is kept. Where even all layers in float lose more, what loses least is
+    returned.
     """
     trades = {0: measure(0)}
-    if limit is not None and trades[0].drop_points > limit and ranking:
+    ranking = rank() if limit is not None and trades[0].drop_points > limit else ()
+    if limit is not None and ranking:
         most = len(ranking)
         trades[most] = measure(most)
         low, high = 0, most

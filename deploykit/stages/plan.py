@@ -135,7 +135,8 @@ def plan_stages(
     if StageKind.GATE in options.skip:
         left_out = f"--skip {StageKind.GATE}"
     every = tuple(one.name for one in stages)
-    gate = Stage(StageKind.GATE.value, StageKind.GATE, after=every, takes=exports, skip=left_out)
+    judged = tuple(one.name for one in stages if one.kind in (StageKind.VERIFY, StageKind.EVALUATE) and not one.skip)
+    gate = Stage(StageKind.GATE.value, StageKind.GATE, after=every, takes=exports, reads=judged, skip=left_out)
     left_out = f"--skip {StageKind.REPORT}" if StageKind.REPORT in options.skip else ""
     every = (*every, gate.name)
     # The page is on all that lies in the folder: it is made also where no export passed.

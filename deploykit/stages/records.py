@@ -67,7 +67,8 @@ class Stage:
     """One thing to do, named ``recipe/kind`` or ``recipe/kind/target-precision``; that of all recipes has no recipe.
 
     ``needs`` are stages that have to have passed before, ``after`` those that have to be over in whichever way.
-    ``takes`` are the exports whose artifacts it is given, as far as they passed. ``skip`` says why it is not done.
+    ``takes`` are the exports whose artifacts it is given, ``reads`` the stages whose records it is given, both as far
+    as they passed. ``skip`` says why it is not done.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     skip: str = ""
 
     @property

@@ -94,6 +94,7 @@ class _Project:
             work=self.store.work,
             record=record_of(stage),
             artifacts=tuple(self.store.root / one for result in taken for one in _manifests(result)),
+            records=tuple(self.store.root / one.path for name in stage.reads for one in self.results[name].outputs),
             recipes=tuple(one.path for one in self.recipes.values()),
             max_seconds=options.max_seconds,
             strict=in_ci(),

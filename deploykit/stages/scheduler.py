@@ -101,7 +101,7 @@ class Scheduler:
             self._look_at(stage)
 
     def _look_at(self, stage: Stage) -> None:
-        given = {name: self.results[name] for name in stage.takes}
+        given = {name: self.results[name] for name in (*stage.takes, *stage.reads)}
         inputs = {**self.inputs(stage), **{name: _told(one) for name, one in given.items()}}
         stored = self.store.read(stage.name)
         if self.fresh:

@@ -12,8 +12,9 @@ from deploykit.stages.records import Settings, Stage
 class Task:
     """One stage to do. ``recipe`` and ``checkpoint`` have to be what the hashes say; paths are absolute.
 
-    ``artifacts`` are the manifests of what the stage is given, ``recipes`` those of all. Files go below ``root``, the
-    record to ``record`` there, what is not whole yet to ``work``. ``complete``: these are all artifacts of all recipes.
+    ``artifacts`` are the manifests of what the stage is given, ``records`` what it reads besides, ``recipes`` those of
+    all. Files go below ``root``, the record to ``record`` there, what is not whole yet to ``work``. ``complete``: these
+    are all artifacts of all recipes.
     """
 
     stage: Stage
@@ -27,6 +28,7 @@ class Task:
     checkpoint_sha256: str = ""
     checkpoint_key: str | None = None
     artifacts: tuple[Path, ...] = ()
+    records: tuple[Path, ...] = ()
     recipes: tuple[Path, ...] = ()
     max_seconds: float = 0.0
     strict: bool = False

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from deploykit.artifact import put_in_place, read_artifact
 from deploykit.benchmark import bench
 from deploykit.errors import ArtifactError, CheckpointError, RecipeError, TargetError
 from deploykit.evaluation.evaluate import Options as EvaluateOptions
 from deploykit.evaluation.evaluate import evaluate
+from deploykit.evaluation.records import EvaluationRun
+from deploykit.gate_measuring.known import Known
 from deploykit.gate_measuring.run import GateOptions, run_gate
 from deploykit.lowering import MAX_DROP, ExportOptions, needs_calibration
 from deploykit.network import LoadedNetwork, load_network
@@ -26,6 +30,7 @@ from deploykit.report_page import write_report
 from deploykit.stages.records import Settings, StageKind
 from deploykit.stages.tasks import Done, Task
 from deploykit.verification import verify
+from deploykit.verification.records import ArtifactVerification
 from deploykit.verify.reparam import verify_reparam
 from deploykit.verify.samples import draw_samples
 from deploykit.vocab import Precision
@@ -175,12 +180,22 @@ def _gate(task: Task, workbench: Workbench, say: Say) -> Done:
         recipes=tuple(map(str, task.recipes)),
         strict=task.strict,
         complete=task.complete,
+        known=_known(task.records),
     )
     found = run_gate(options, say)
     written = (_write(task, versioned("gate", found)),)
     if found.passed:
         return Done(written)
     return Done(written, failed=failure_line(found), details=tuple(failures(found)))
+
+
+def _known(records: Sequence[Path]) -> Known:
+    """Return what the stages before found, read back as the store has seen it."""
+    bodies: dict[str, list[Any]] = {kind: [] for kind in _JUDGING}
+    for path in records:
+        record = json.loads(path.read_text("utf-8"))
+        bodies[record["kind"]].append(TypeAdapter(_JUDGING[record["kind"]]).validate_python(record["body"]))
+    return Known(tuple(bodies["verify"]), tuple(bodies["evaluate"]))
 
 
 def _report(task: Task, workbench: Workbench, say: Say) -> Done:
@@ -210,6 +225,7 @@ def _write(task: Task, record: dict[str, Any]) -> Path:
     return path
 
 
+_JUDGING: dict[str, Any] = {"verify": ArtifactVerification, "evaluate": EvaluationRun}
 _WORK: dict[StageKind, Callable[[Task, Workbench, Say], Done]] = {
     StageKind.VERIFY_REPARAM: _verify_reparam,
     StageKind.EXPORT: _export,

@@ -23,6 +23,7 @@ class Ear:
 
     begun: dict[str, str] = field(default_factory=dict)
     said_by: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     ends: list[StageResult] = field(default_factory=list)
     on_start: Callable[[Stage], None] = lambda stage: None
 
@@ -32,6 +33,7 @@ class Ear:
 
     def said(self, stage: Stage, text: str) -> None:
         self.said_by.append(stage.name)
+        self.texts.append(text)
 
     def ended(self, result: StageResult) -> None:
         self.ends.append(result)

@@ -174,6 +174,34 @@ def test_the_gate_judges_what_was_made_by_the_budgets_of_now(finished, copied, m
         assert not again.begun
 
 
+@pytest.mark.parametrize(
+    ("skipped", "samples", "again"),
+    [((), 2, False), pytest.param((StageKind.EVALUATE,), 32, True, marks=pytest.mark.full)],
+)
+def test_the_gate_takes_what_was_verified_and_evaluated_before(
+    finished, copied, tmp_path, monkeypatch, skipped, samples, again
+):
+    text = BUDGETS.format(recipe=finished.recipe.as_posix(), limit=100).replace("bytes", "miou_points_lost")
+    (tmp_path / "deploykit.toml").write_text(text, "utf-8")
+    monkeypatch.delenv("CI", raising=False)
+    ear = Ear()
+    skip = frozenset({StageKind.BENCH, StageKind.REPORT, *skipped})
+    options = finished.options(copied, precisions=FP32, clips=1, skip=skip)
+    run = run_pipeline([finished.recipe], options, ear)
+    assert run.passed
+    assert ear.begun["gate"] == "never done"
+    said = [text for name, text in zip(ear.said_by, ear.texts, strict=True) if name == "gate"]
+    assert not any(text.startswith("verifying") for text in said)
+    assert any(text.startswith("evaluating") for text in said) is again
+    findings = json.loads((copied / "gate.json").read_bytes())["body"]["findings"]
+    (lost,) = (one for one in findings if one["rule"] == "miou_points_lost")
+    assert f"--samples {samples} " in lost["command"]
+    if not again:
+        _, file = json.loads((copied / "tiny/records/evaluate-onnx-fp32.json").read_bytes())["body"]["evaluations"]
+        (miou,) = (one for one in file["summaries"] if one["metric"] == "two_class_miou")
+        assert lost["measured"] == pytest.approx(-100 * miou["difference"]["value"])
+
+
 def test_what_a_killed_run_left_is_no_artifact_and_goes(finished, copied):
     (artifact,) = find_artifacts(copied)
     half = copied / ".pipeline" / "work" / "abc" / "tiny" / artifact.path.parent.name

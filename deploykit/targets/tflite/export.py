@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -53,24 +58,55 @@ def write(request: ExportRequest, path: Path) -> tuple[PassReport, ...]:
 
     Raises TargetError where the converter does not take the graph.
     """
-    # Read once, when litert_torch is imported: its progress lines are never wanted.
-    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
-    import litert_torch
-
-    module = _Named(request).eval()
-    examples = dict(zip((s.name for s in request.graph.inputs), example_inputs(request.graph.inputs), strict=True))
-    if module.channels_last:
-        examples = {k: x.permute(0, 2, 3, 1).contiguous() if x.dim() == _IMAGE_RANK else x for k, x in examples.items()}
-    try:
-        litert_torch.convert(module, sample_kwargs=examples).export(str(path))
-    except Exception as error:
-        # Converters raise whatever their libraries raise; the cause stays chained.
-        raise refused_by_converter("The TFLite converter", request.recipe.name, error) from error
+    path.write_bytes(_converted(_Conversion(_digest(request), request)))
     reports = rewrite(path, request.plan.passes)
     if request.plan.precision is Precision.FP16:
         _halve_weights(path, names_in_file(request.graph, request.float32_values))
     _describe(path, request.metadata)
     return reports
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """What is to be converted; equal where the ``digest`` of graph and layout is."""
+
+    digest: str
+    request: ExportRequest = field(compare=False)
+
+
+# A file in half precision begins with the very file in float32, and half of the time goes into converting it.
+@lru_cache(maxsize=1)
+def _converted(conversion: _Conversion) -> bytes:
+    """Return the file that the converter makes. Raises TargetError where it does not take the graph."""
+    # Read once, when litert_torch is imported: its progress lines are never wanted.
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch
+
+    request = conversion.request
+    module = _Named(request).eval()
+    examples = dict(zip((s.name for s in request.graph.inputs), example_inputs(request.graph.inputs), strict=True))
+    if module.channels_last:
+        examples = {k: x.permute(0, 2, 3, 1).contiguous() if x.dim() == _IMAGE_RANK else x for k, x in examples.items()}
+    try:
+        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+            made = Path(folder) / "made.tflite"
+            litert_torch.convert(module, sample_kwargs=examples).export(str(made))
+            return made.read_bytes()
+    except Exception as error:
+        # Converters raise whatever their libraries raise; the cause stays chained.
+        raise refused_by_converter("The TFLite converter", request.recipe.name, error) from error
+
+
+def _digest(request: ExportRequest) -> str:
+    graph = request.graph
+    found = hashlib.sha256(repr((request.plan.layout, graph.inputs, graph.outputs)).encode())
+    for node in graph.module.graph.nodes:
+        found.update(repr((node.name, node.op, str(node.target), node.args, node.kwargs)).encode())
+        if node.op == "get_attr":
+            weight = attrgetter(node.target)(graph.module).detach().contiguous()
+            found.update(repr((weight.dtype, tuple(weight.shape))).encode())
+            found.update(weight.numpy().tobytes())
+    return found.hexdigest()
 
 
 def _halve_weights(path: Path, whole: Collection[str]) -> None:
