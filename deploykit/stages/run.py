@@ -51,7 +51,9 @@ class _Project:
         if stage.kind is StageKind.REPORT:
             found["what is in the folder"] = contents_of(self.store.root, but=(record_of(stage), RUN_RECORD))
             # Of the record of the run only this: the rest of it is other in every run.
-            found["what became of the stages"] = key_of({name: _verdict(one) for name, one in self.results.items()})
+            found["what became of the stages"] = key_of(
+                {name: _verdict(one) for name, one in self.results.items() if name != stage.name}
+            )
         return found
 
     def turn(self, stage: Stage) -> str:
@@ -60,24 +62,63 @@ class _Project:
             return ""
         self.drop_stale()
         write_run_record(self.run(but=stage))
+        self.put_back(stage)
         there = any(path for name in self.recipes for path in self.store.root.joinpath(name).rglob(MANIFEST))
         return "" if there else "there is no artifact of " + ", ".join(self.recipes)
 
+    def begin(self, stage: Stage, taken: Sequence[StageResult]) -> Task:
+        """Return ``stage`` as a task; a page of an earlier run is put aside, so that none stands for half a run."""
+        page = record_of(self.page())
+        if (self.store.root / page).is_file():
+            (self.store.root / page).replace(self.store.aside(page))
+        return self.task(stage, taken)
+
+    def put_back(self, page: Stage) -> bool:
+        """Put the page of an earlier run back where it was, to be judged; return whether it was put aside."""
+        aside = self.store.aside(record_of(page))
+        there = aside.is_file()
+        if there:
+            aside.replace(self.store.root / record_of(page))
+        return there
+
+    def page(self) -> Stage:
+        """Return the stage that writes the page."""
+        return next(one for one in self.stages if one.kind is StageKind.REPORT)
+
     def drop_stale(self) -> None:
-        """Remove gate and report of an earlier run where this one has none: they are of other artifacts."""
-        for result in tuple(self.results.values()):
-            stale = {
-                StageKind.GATE: (Outcome.NOT_RUN,),
-                StageKind.REPORT: (Outcome.NOT_RUN, Outcome.FAILED),
-            }.get(result.kind, ())
-            if result.outcome not in stale:
+        """Remove records of an earlier run where this one has none and the artifacts that they are of are gone."""
+        for stage in self.stages:
+            outcome = self._outcome(stage.name)
+            if outcome not in (Outcome.NOT_RUN, Outcome.SKIPPED) or not stage.takes:
                 continue
-            name = record_of(next(one for one in self.stages if one.name == result.stage))
-            there = (self.store.root / name).is_file()
-            self.store.discard(result.stage)
-            (self.store.root / name).unlink(missing_ok=True)
-            if there:
-                self.notes.append(f"removed {name} of an earlier run: it is not of what there is now")
+            gone = all(self._outcome(name) is Outcome.FAILED for name in stage.takes)
+            if gone or (stage.kind is StageKind.GATE and outcome is Outcome.NOT_RUN):
+                self._drop(stage)
+
+    def drop_stale_page(self) -> None:
+        """Remove the page of an earlier run where this one made none, unless it is of just what there is now."""
+        page = self.page()
+        outcome = self._outcome(page.name)
+        if outcome is not None and outcome.passed:
+            return
+        aside = self.put_back(page)
+        if outcome in (None, Outcome.SKIPPED):
+            stored = self.store.read(page.name)
+            if not aside or (stored is not None and not self.store.stale(stored, self.decided_by(page))):
+                return
+        self._drop(page)
+
+    def _outcome(self, stage: str) -> Outcome | None:
+        result = self.results.get(stage)
+        return None if result is None else result.outcome
+
+    def _drop(self, stage: Stage) -> None:
+        name = record_of(stage)
+        there = (self.store.root / name).is_file()
+        self.store.discard(stage.name)
+        (self.store.root / name).unlink(missing_ok=True)
+        if there:
+            self.notes.append(f"removed {name} of an earlier run: it is not of what there is now")
 
     def run(self, but: Stage | None = None) -> PipelineRun:
         """Return the run as it is now, without the stage ``but``."""
@@ -149,7 +190,7 @@ def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener
             stages=stages,
             store=store,
             inputs=project.decided_by,
-            task=project.task,
+            task=project.begin,
             hire=partial(Worker, store.work, verbose=options.verbose),
             listener=listener,
             jobs=options.jobs,
@@ -158,8 +199,9 @@ def run_pipeline(names: Sequence[str | Path], options: PipelineOptions, listener
             results=project.results,
         )
         scheduler.run()
-        store.clean()
         project.drop_stale()
+        project.drop_stale_page()
+        store.clean()
         run = project.run()
         write_run_record(run)
     return run

@@ -55,6 +55,10 @@ class Store:
         (self.work / "tmp").mkdir(parents=True)
         return left
 
+    def aside(self, name: str) -> Path:
+        """Return where the file ``name`` is put while it may not be of what there is; ``clean`` removes it."""
+        return self.work / "tmp" / name
+
     def read(self, stage: str) -> Stored | None:
         """Return what ``stage`` gave the last time that it passed; None for nothing that can be read."""
         try:

@@ -101,12 +101,17 @@ def test_twenty_kills_at_random_moments(tmp_path, small_recipe):
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(finished, tmp_path):
-    process = start(finished.recipe, tmp_path / "artifacts", "--json")
+    page = tmp_path / "artifacts" / "report.html"
+    page.parent.mkdir()
+    page.write_text("Ready")
+    process = start(finished.recipe, page.parent, "--json")
     assert process.stderr is not None
     for line in process.stderr:
         if b"tiny/export/onnx-fp32: begins" in line:
             break
     family = psutil.Process(process.pid).children(recursive=True)
+    # From the first stage on, so that none stands there after kill -9 either.
+    assert not page.exists()
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -114,6 +119,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(finished, tmp_path):
     assert b"Traceback" not in err
     body = json.loads(out)["body"]
     assert body["exit_code"] == 130
+    assert not page.exists()
+    assert body["notes"] == ["removed report.html of an earlier run: it is not of what there is now"]
     kept = json.loads((tmp_path / "artifacts" / "pipeline.json").read_bytes())
     assert kept["body"] == body
     found = {one["stage"]: one["outcome"] for one in body["stages"]}

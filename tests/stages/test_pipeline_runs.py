@@ -116,6 +116,15 @@ def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finis
     assert contents_of(copied, but=PAGES) == before
     (copied / "more.json").write_text("{}")
     assert contents_of(copied, but=PAGES) != before
+    (copied / "more.json").unlink()
+    # Without the stage: what is done again with the same result leaves the page, what comes to something else does not.
+    (copied / ".pipeline" / "results" / "tiny" / "verify-reparam.json").unlink()
+    for changes, kept in (({}, True), ({"samples": 1}, False)):
+        without = finished.options(copied, precisions=FP32, **changes)
+        run = run_pipeline([finished.recipe], without, Ear())
+        assert len(by_outcome(run, Outcome.DONE)) == 1
+        assert (copied / "report.html").exists() is kept
+        assert bool(run.notes) is not kept
 
 
 def test_a_run_in_which_nothing_is_made_leaves_no_page_of_an_earlier_one(finished, copied):
@@ -136,6 +145,23 @@ def test_a_run_in_which_nothing_is_made_leaves_no_page_of_an_earlier_one(finishe
     assert (alone.stages[-1].outcome, alone.stages[-1].reason) == (Outcome.NOT_RUN, "there is no artifact of tiny")
     assert not (copied / "report.html").exists()
     assert alone.notes == ("removed report.html of an earlier run: it is not of what there is now",)
+
+
+def test_nothing_of_an_earlier_run_stands_for_what_this_one_did_not_make(finished, copied):
+    records = copied / "tiny" / "records"
+    left = [copied / "report.html", records / "verify-onnx-fp16.json", records / "evaluate-onnx-fp16.json"]
+    for path in left:
+        path.write_text("of an earlier run")
+    nothing = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), Ear())
+    assert nothing.nothing_to_do
+    assert all(path.exists() for path in left)
+    failed = run_pipeline([finished.recipe], finished.options(copied, precisions=(Precision.FP16,)), Ear())
+    assert by_outcome(failed, Outcome.FAILED) == ["tiny/export/onnx-fp16"]
+    assert not any(path.exists() for path in left)
+    assert {note.split()[1] for note in failed.notes} == {path.relative_to(copied).as_posix() for path in left}
+    assert json.loads((copied / "pipeline.json").read_bytes())["body"]["notes"] == list(failed.notes)
+    # Those of the file in fp32, which is there, stay.
+    assert (records / "verify-onnx-fp32.json").exists()
 
 
 BUDGETS = """
