@@ -10,7 +10,7 @@ from pathlib import Path
 from deploykit.artifact import find_artifacts
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.graph.graph import sources
-from deploykit.latency.drivers.host import measure_on_host, unmeasurable
+from deploykit.latency.drivers.host import measure_on_host, timed_elsewhere, unmeasurable
 from deploykit.latency.drivers.options import DeviceOptions
 from deploykit.latency.drivers.table import Driver, driver_of, measure_on_device
 from deploykit.latency.inputs import photos_in
@@ -240,7 +240,11 @@ def _exported(
     # What cannot be measured here is not exported for it either.
     reasons = {target: unmeasurable(target) for target in Target}
     targets = [target for target, reason in reasons.items() if not reason]
-    skipped = tuple(SkippedLatency(str(target), reason) for target, reason in reasons.items() if reason)
+    skipped = tuple(
+        SkippedLatency(str(target), reason, elsewhere=bool(timed_elsewhere(target)))
+        for target, reason in reasons.items()
+        if reason
+    )
     if not targets:
         return (), skipped
     artifacts = export(network, targets, draw_samples(network.recipe), folder, step=say)

@@ -183,10 +183,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class SkippedLatency:
-    """Something that was to be measured and was not, with the reason."""
+    """Something that was to be measured and was not, with the reason.
+
+    ``elsewhere``: nothing went wrong; files of its format are never timed on that machine.
+    """
 
     artifact: str
     reason: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST
 from deploykit.errors import DeploykitError
 from deploykit.gate_records import GateVerdict
+from deploykit.latency.drivers.host import timed_elsewhere
 from deploykit.latency_records import Machine
 from deploykit.recipe import recipe_from_table
 from deploykit.records import Comparison, PassReport
@@ -93,7 +94,8 @@ def _files(matched: Matched) -> Iterator[FileRow]:
 
 def _latency(one: Dossier) -> Cell:
     if not one.latencies:
-        return Cell("not measured")
+        elsewhere = timed_elsewhere(one.artifact.plan.target)
+        return Cell("not measured here", elsewhere) if elsewhere else Cell("not measured")
     latency = one.latencies[0].latency
     threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
     detail = f"{words.interval(*latency.interval_s)}; {threads}" if latency.interval_s else threads

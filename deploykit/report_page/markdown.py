@@ -18,6 +18,9 @@ def release_note(content: Content) -> str:
     parts = [f"# {_plain(content.title)}", "", f"**{_WORDS[verdict.standing]}.** {_plain(verdict.sentence)}", ""]
     for reason in verdict.reasons:
         parts.append(f"- {_WORDS[reason.standing]}: {_plain(reason.text)}" + _again(reason.command))
+    # The sentence of a pass has them.
+    notes = verdict.notes if verdict.standing is not Standing.PASS else ()
+    parts += [f"- {_plain(note)}" for note in notes]
     parts += [""] if verdict.reasons else []
     parts += ["| file | size | latency | mIoU | against the checkpoint | verified | gate |", "|---" * 7 + "|"]
     for row in content.files:

@@ -143,7 +143,9 @@ class _Matching:
             elif latency.samples_s and self._fits(record, latency.content_hash, latency.artifact):
                 self._latencies[latency.content_hash].append(timed)
                 matched = True
-        self.unmeasured += [Unmeasured(one.artifact, one.reason, record.path) for one in run.skipped]
+        self.unmeasured += [
+            Unmeasured(one.artifact, one.reason, record.path) for one in run.skipped if not one.elsewhere
+        ]
         if not run.complete:
             self.unmeasured.append(Unmeasured("the rest of the run", run.ended or "it ended early", record.path))
         if matched:

@@ -146,7 +146,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Something that was to be measured and was skipped, with the reason and the record that says so."""
+    """Something that was to be measured there and was skipped, with the reason and the record that says so."""
 
     name: str
     reason: str
@@ -209,11 +209,15 @@ class Matched:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict in one ``sentence``, and the reasons, failures first."""
+    """The verdict in one ``sentence``, and the reasons, failures first.
+
+    ``notes`` name what this machine cannot measure: no reason against a pass, whose sentence has them as well.
+    """
 
     standing: Standing
     sentence: str
     reasons: tuple[Reason, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploykit.gate.rules import EQUIVALENCE, HASH
 from deploykit.gate_records import GateReport, GateVerdict
+from deploykit.latency.drivers.host import timed_elsewhere
 from deploykit.recipe import bundled_recipes
 from deploykit.report_page.records import Dossier, Left, Matched, Network, Reason, Standing, Verdict
 from deploykit.report_page.runs import Run, State, Step
@@ -23,11 +24,13 @@ def judge(matched: Matched, folder: Path) -> Verdict:
     It fails where anything failed: a manifest or file that is not as it was exported, a comparison, a verification, a
     certificate, a finding of the gate, a stage of the pipeline. It passes where every artifact was verified, evaluated,
     measured and judged by a gate against a budget, and nothing was skipped, inconclusive or unreadable; a stale record
-    counts for nothing. Everything else is open.
+    counts for nothing. Latency that this machine can never measure is named, and is no reason: where a budget asks for
+    it, the gate's finding is one. Everything else is open.
     """
     reasons = tuple(sorted(dict.fromkeys(_reasons(matched, folder)), key=lambda one: _ORDER.index(one.standing)))
     worst = reasons[0].standing if reasons else Standing.PASS
-    return Verdict(worst, _sentence(worst, reasons, len(matched.dossiers)), reasons)
+    notes = tuple(_notes(matched))
+    return Verdict(worst, _sentence(worst, reasons, notes, len(matched.dossiers)), reasons, notes)
 
 
 def of_dossier(dossier: Dossier) -> Standing:
@@ -38,11 +41,21 @@ def of_dossier(dossier: Dossier) -> Standing:
     return Standing.PASS if dossier.artifact.comparisons else Standing.OPEN
 
 
-def _sentence(worst: Standing, reasons: tuple[Reason, ...], count: int) -> str:
+def _notes(matched: Matched) -> Iterator[str]:
+    """Yield which files have no latency since this machine can never measure it, and why."""
+    found: dict[str, list[Dossier]] = {}
+    for one in _untimed(matched):
+        found.setdefault(timed_elsewhere(one.artifact.plan.target), []).append(one)
+    for reason, dossiers in found.items():
+        if reason:
+            yield f"The latency of {_named(dossiers)} is not measured here: {reason}."
+
+
+def _sentence(worst: Standing, reasons: tuple[Reason, ...], notes: tuple[str, ...], count: int) -> str:
     files = "1 file" if count == 1 else f"{count} files"
     if worst is Standing.PASS:
         agree = "agrees with its checkpoint" if count == 1 else "agree with their checkpoints"
-        return f"Ready: {files} {agree} within tolerance, and the gate passed."
+        return " ".join([f"Ready: {files} {agree} within tolerance, and the gate passed.", *notes])
     own = [one for one in reasons if one.standing is worst]
     first = own[0].text
     more = f", and {len(own) - 1} more" if len(own) > 1 else ""
@@ -113,10 +126,14 @@ def _unmeasured(matched: Matched, folder: Path) -> Iterator[Reason]:
         text = f"no budget on size, latency or accuracy is set for {_named(unbounded)}"
         hint = f"{text}: write [[budgets]] into deploykit.toml or the recipe, then run the gate again"
         yield Reason(Standing.OPEN, hint, _command("gate", [place(folder)], folder))
-    untimed = [one for one in _sound(matched.dossiers) if not one.latencies]
+    untimed = [one for one in _untimed(matched) if not timed_elsewhere(one.artifact.plan.target)]
     if untimed:
         files = [place(one.artifact.path) for one in untimed]
         yield Reason(Standing.OPEN, f"latency of {_named(untimed)} is not measured", _command("bench", files, folder))
+
+
+def _untimed(matched: Matched) -> list[Dossier]:
+    return [one for one in _sound(matched.dossiers) if not one.latencies]
 
 
 def _bounded(dossier: Dossier) -> bool:

@@ -77,7 +77,7 @@ def write_report(
         path=output,
         size_bytes=len(html),
         markdown=markdown,
-        notes=tuple(note for one in shown for note in one.notes),
+        notes=(*verdict.notes, *(note for one in shown for note in one.notes)),
     )
 
 

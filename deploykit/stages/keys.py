@@ -82,6 +82,9 @@ class Inputs:
             found |= self._of_settings(stage, settings)
         if stage.alone:
             found["the machine"] = str(facts()["name"])
+        if stage.kind is StageKind.REPORT:
+            # It says what cannot be measured here.
+            found["the system"] = sys.platform
         if stage.kind is StageKind.BENCH:
             found["--max-seconds"] = f"{self._max_seconds:g}"
         if stage.kind is StageKind.GATE:

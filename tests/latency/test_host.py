@@ -148,6 +148,7 @@ def test_core_ml_is_skipped_with_the_reason(tmp_path: Path) -> None:
     (skip,) = result.skipped
     assert skip.artifact == "m.mlpackage"
     assert "needs macOS" in skip.reason
+    assert skip.elsewhere
 
 
 @OFF_MACOS

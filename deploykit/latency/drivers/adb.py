@@ -59,7 +59,7 @@ def measure_on_android(
             raise UsageError("This driver has no such accelerator.", found=one, expected=", ".join(ACCELERATORS))
     taken = [one for one in subjects if one.target is Target.TFLITE]
     others = [one for one in subjects if one not in taken]
-    skipped = [SkippedLatency(one.name, "benchmark_model runs TFLite files only") for one in others]
+    skipped = [SkippedLatency(one.name, "benchmark_model runs TFLite files only", elsewhere=True) for one in others]
     if not taken:
         raise DeviceError(
             "There is nothing that Android can run.",

@@ -80,10 +80,16 @@ def measure_on_host(
     for count in counts:
         check_plan(count, asked.min_runs, asked.min_seconds, asked.max_seconds, asked.precision_target)
     say = report or (lambda message: None)
-    reasons = {subject.name: unmeasurable(subject.target) for subject in subjects}
+    targets = {subject.name: subject.target for subject in subjects}
+    reasons = {name: unmeasurable(target) for name, target in targets.items()}
+    skipped = [
+        SkippedLatency(name, reason, elsewhere=bool(timed_elsewhere(targets[name])))
+        for name, reason in reasons.items()
+        if reason
+    ]
     if compiled and network is not None:
         reasons[COMPILED] = no_compiler()
-    skipped = [SkippedLatency(name, reason) for name, reason in reasons.items() if reason]
+        skipped += [SkippedLatency(COMPILED, reasons[COMPILED])] if reasons[COMPILED] else []
     if network is None and len(skipped) == len(subjects):
         raise TargetError(
             "There is nothing that can be measured on this machine.",
@@ -108,10 +114,14 @@ def measure_on_host(
 def unmeasurable(target: Target) -> str:
     """Return why files of ``target`` cannot be measured on this machine, or an empty text where they can."""
     row = TARGETS[target]
-    if row.missing():
-        return f"not installed: {', '.join(row.missing())}; {row.install_command()}"
+    missing = f"not installed: {', '.join(row.missing())}; {row.install_command()}" if row.missing() else ""
+    return timed_elsewhere(target) or missing
+
+
+def timed_elsewhere(target: Target) -> str:
+    """Return why this machine can never time files of ``target``, or an empty text where it can, given the packages."""
     if target is Target.COREML and sys.platform != "darwin":
-        return "Core ML latency needs macOS; the reference interpreter's speed says nothing about it"
+        return "Core ML needs macOS; the reference interpreter's speed says nothing about it"
     if target is Target.COREAI:
         return "a Core AI file runs here in a process of its own, to verify it; that says nothing about its speed"
     return ""
