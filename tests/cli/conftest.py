@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,3 +86,20 @@ def deploykit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Result(0 if code is None else int(code), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def reported(deploykit: Callable[..., Result]) -> Callable[[Path, str], tuple[str, str]]:
+    """Return a function that puts a record, as a command printed it, into a folder of artifacts, and reports on both.
+
+    It returns the page and the release note. Nothing in the folder may be left out.
+    """
+
+    def report(folder: Path, record: str) -> tuple[str, str]:
+        (folder / "more.json").write_text(record, "utf-8")
+        result = deploykit("report", folder, "--no-pictures", "-o", "r.html", "--markdown", "r.md", "--json")
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["body"]["left_out"] == []
+        return Path("r.html").read_text("utf-8"), Path("r.md").read_text("utf-8")
+
+    return report

@@ -97,7 +97,7 @@ def test_a_copy_is_neither_faster_nor_slower_and_the_record_has_everything(deplo
 
 
 def test_an_artifact_runs_on_photos_against_its_network_in_pytorch(
-    deploykit: Callable, small: Path, small_onnx: Path, here: Path
+    deploykit: Callable, small: Path, small_onnx: Path, here: Path, reported: Callable
 ) -> None:
     cv2.imwrite(str(here / "photo.png"), np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     arguments = ("--images", "photo.png", "--max-seconds", "3", "--json")
@@ -109,6 +109,12 @@ def test_an_artifact_runs_on_photos_against_its_network_in_pytorch(
     assert body["second"]["figures"] == {}
     assert body["first"]["figures"]["operations"] > 0
     assert body["first"]["median_s"] > 0
+    page, _ = reported(shutil.copytree(small_onnx, here / "files"), result.out)
+    assert f"PyTorch eager: small against {body['first']['name']}" in page
+    # Where the machine is busy there may be too few rounds for an effect.
+    effect = body["judgement"]["effect"]
+    assert (f"{effect['ratio']:.3f}" if effect else "not known") in page
+    assert body["judgement"]["verdict"] in page
     chain(here / "bare.onnx", 1)
     refused = deploykit("compare", "bare.onnx", "pytorch:small/small.toml", *arguments)
     assert refused.code == 2

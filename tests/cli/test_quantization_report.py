@@ -34,7 +34,7 @@ def by_name(cells):
     return {(one["target"], one["precision"], one["defaults"]): one for one in cells}
 
 
-def test_files_are_made_judged_timed_and_kept(deploykit, small):
+def test_files_are_made_judged_timed_and_kept(deploykit, small, reported):
     result = deploykit(
         *COMMAND, *QUICK, "--precisions", "int8,fp32,w8a16", "-o", "kept", "--picture", "p.svg", "--json"
     )
@@ -85,6 +85,12 @@ def test_files_are_made_judged_timed_and_kept(deploykit, small):
         assert changed_files(artifact) == ()
     assert "<svg" in (small.parents[1] / "p.svg").read_text("utf-8")
     assert result.err.count("onnx: converting") == 3
+    page, note = reported(small.parents[1] / "kept", result.out)
+    for words in ("Precisions of small", "onnx int8, a quantizer&#39;s defaults", "impossible"):
+        assert words in page
+    for one in files:
+        assert f"{100 * one['miou']:.2f}" in page
+        assert f"{100 * one['miou']:.2f}" in note
 
 
 def test_a_cell_that_fails_stops_no_other_and_gives_exit_code_1(deploykit, small, monkeypatch):

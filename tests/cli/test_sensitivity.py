@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def measured(deploykit, *arguments):
     assert result.code == 0, result.err
     record = json.loads(result.out)
     assert record["kind"] == "sensitivity"
-    return record["body"]
+    return record["body"] | {"printed": result.out}
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite"])
@@ -41,11 +42,18 @@ def test_the_layers_around_one_wide_channel_are_the_worst(deploykit, small, targ
     assert found["whole"]["snr_db"] < first["measured"]["snr_db"] + 3
 
 
-def test_equalized_channels_lose_little_and_only_the_worst_are_measured(deploykit, small):
+def test_equalized_channels_lose_little_and_only_the_worst_are_measured(deploykit, small, small_onnx, reported):
     widen(small.parent / "small.pt", 1000.0)
     found = measured(deploykit, "--target", "onnx", "--equalize", "on", "--layers", "2")
     assert sum(one["measured"] is not None for one in found["layers"]) == 2
     assert found["whole"]["snr_db"] > 15
+    page, note = reported(shutil.copytree(small_onnx, small.parent / "files"), found["printed"])
+    assert "small onnx int8: what each layer costs" in page
+    for one in found["layers"]:
+        assert one["layer"] in page
+        assert f"{one['simulated_snr_db']:.1f}" in page
+    assert f"loses {found['whole']['drop_points']:.3f} points of mIoU" in page
+    assert "| small onnx fp32 |" in note
 
 
 def test_the_table_says_where_the_images_come_from(deploykit, small, monkeypatch):
