@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from stages.inside import Inside
 from stages.tiny_case import write_tiny
 from targets.small_case import write_case
 
@@ -76,6 +77,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def copied(finished: Finished, tmp_path: Path) -> Path:
     """A copy of that folder, to be changed."""
     return Path(shutil.copytree(finished.folder, tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pipelines do their stages in this process; what processes do is seen where this is not asked for."""
+    monkeypatch.setattr("deploykit.stages.run.Worker", Inside)
 
 
 @pytest.fixture(scope="session")

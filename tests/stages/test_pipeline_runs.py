@@ -70,11 +70,14 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(finished):
 
 def test_nothing_is_done_twice_wherever_the_folder_lies(finished, copied):
     ear = Ear()
+    # A page of deploykit report is as good as it was where nothing is done.
+    (copied / "report.html").write_text("a page")
     run = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), ear)
     assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
     assert run.passed
     assert not ear.begun
     assert run.stages[0].cpu_seconds == finished.run.stages[0].cpu_seconds
+    assert (copied / "report.html").read_text() == "a page"
 
 
 def test_what_was_changed_or_removed_is_made_again_and_said(finished, copied):
@@ -102,6 +105,7 @@ def test_measurements_that_are_kept_later_change_nothing(finished, copied):
     assert by_outcome(run, Outcome.UP_TO_DATE) == PASSED
 
 
+@pytest.mark.usefixtures("inside")
 def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finished, copied):
     options = finished.options(copied, precisions=FP32, skip=frozenset({StageKind.BENCH}))
     run = run_pipeline([finished.recipe], options, Ear())
@@ -127,9 +131,13 @@ def test_the_page_on_the_folder_is_made_again_where_anything_in_it_changed(finis
         assert bool(run.notes) is not kept
 
 
-def test_a_run_in_which_nothing_is_made_leaves_no_page_of_an_earlier_one(finished, copied):
+@pytest.mark.usefixtures("inside")
+def test_a_run_in_which_nothing_is_made_leaves_nothing_of_an_earlier_one(finished, copied):
     skip = frozenset({StageKind.BENCH})
     (copied / "report.html").write_text("Ready")
+    records = [copied / "tiny" / "records" / f"{name}-onnx-fp16.json" for name in ("verify", "evaluate")]
+    for path in records:
+        path.write_text("of a file of an earlier run")
     precisions = (Precision.FP16,)
     with_another = run_pipeline([finished.recipe], finished.options(copied, precisions=precisions, skip=skip), Ear())
     # The file in fp32 of the run before is there: the page is on that, and the record says what failed.
@@ -140,28 +148,16 @@ def test_a_run_in_which_nothing_is_made_leaves_no_page_of_an_earlier_one(finishe
     assert {one["stage"]: one["outcome"] for one in record["body"]["stages"]} == {
         one.stage: one.outcome for one in with_another.stages
     }
+    # What is of the file that could not be made is gone with it, what is of the other one stays.
+    assert not any(path.exists() for path in records)
+    assert {note.split()[1] for note in with_another.notes} == {one.relative_to(copied).as_posix() for one in records}
+    assert record["body"]["notes"] == list(with_another.notes)
+    assert (copied / "tiny" / "records" / "verify-onnx-fp32.json").exists()
     shutil.rmtree(copied / "tiny")
     alone = run_pipeline([finished.recipe], finished.options(copied, precisions=precisions, skip=skip), Ear())
     assert (alone.stages[-1].outcome, alone.stages[-1].reason) == (Outcome.NOT_RUN, "there is no artifact of tiny")
     assert not (copied / "report.html").exists()
     assert alone.notes == ("removed report.html of an earlier run: it is not of what there is now",)
-
-
-def test_nothing_of_an_earlier_run_stands_for_what_this_one_did_not_make(finished, copied):
-    records = copied / "tiny" / "records"
-    left = [copied / "report.html", records / "verify-onnx-fp16.json", records / "evaluate-onnx-fp16.json"]
-    for path in left:
-        path.write_text("of an earlier run")
-    nothing = run_pipeline([finished.recipe], finished.options(copied, precisions=FP32), Ear())
-    assert nothing.nothing_to_do
-    assert all(path.exists() for path in left)
-    failed = run_pipeline([finished.recipe], finished.options(copied, precisions=(Precision.FP16,)), Ear())
-    assert by_outcome(failed, Outcome.FAILED) == ["tiny/export/onnx-fp16"]
-    assert not any(path.exists() for path in left)
-    assert {note.split()[1] for note in failed.notes} == {path.relative_to(copied).as_posix() for path in left}
-    assert json.loads((copied / "pipeline.json").read_bytes())["body"]["notes"] == list(failed.notes)
-    # Those of the file in fp32, which is there, stay.
-    assert (records / "verify-onnx-fp32.json").exists()
 
 
 BUDGETS = """
@@ -177,6 +173,7 @@ reason = "what this test allows"
 @pytest.mark.parametrize(
     ("limit", "outcome"), [(1, Outcome.FAILED), pytest.param(10**6, Outcome.DONE, marks=pytest.mark.full)]
 )
+@pytest.mark.usefixtures("inside")
 def test_the_gate_judges_what_was_made_by_the_budgets_of_now(finished, copied, monkeypatch, limit, outcome):
     monkeypatch.chdir(copied.parent)
     monkeypatch.delenv("CI", raising=False)
