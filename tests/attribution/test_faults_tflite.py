@@ -190,6 +190,22 @@ FAULTS: dict[str, tuple[str, Edit]] = {
 }
 
 
+# One fault of each kind of edit; what they do to a module is the same in every format, and all of it is run for ONNX.
+PLAIN = (
+    "stem weight scaled",
+    "stem padding",
+    "residual bias shifted",
+    "residual subtracted",
+    "dilated dilation",
+    "larger corners",
+    "join order",
+    "norm weight",
+    "transposed channels swapped",
+)
+
+PRECISIONS = pytest.mark.parametrize("precision", ["single", pytest.param("half", marks=pytest.mark.full)])
+
+
 @pytest.fixture(scope="module")
 def single(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportPlan]:
     return write(case, Target.TFLITE, tmp_path_factory.mktemp("single"))
@@ -210,7 +226,9 @@ def planted(path: Path, folder: Path, case: Case, *edits: Edit) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [fault if fault in PLAIN else pytest.param(fault, marks=pytest.mark.full) for fault in FAULTS]
+)
 def test_the_module_of_a_planted_fault_is_named(fault, case, single, tmp_path):
     module, edit = FAULTS[fault]
     path, plan = single
@@ -235,16 +253,16 @@ def test_two_faults_are_both_named_and_the_first_is_in_the_sentence(case, single
     assert found.sentence.startswith("The error jumps first in depthwise.0")
 
 
-def test_clean_files_accuse_no_layer(case, single, half):
-    for path, plan in (single, half):
-        found = attributed(case, path, plan)
-        assert_clean(found)
-        assert not found.not_available
-        for row in found.rows:
-            assert row.converter_error is not None
-            assert row.kernel_error is not None
-            # Both executors compute in float32; an fp16 file holds its weights as halves.
-            assert row.kernel_error < 1e-5
+@PRECISIONS
+def test_clean_files_accuse_no_layer(case, precision, request):
+    found = attributed(case, *request.getfixturevalue(precision))
+    assert_clean(found)
+    assert not found.not_available
+    for row in found.rows:
+        assert row.converter_error is not None
+        assert row.kernel_error is not None
+        # Both executors compute in float32; an fp16 file holds its weights as halves.
+        assert row.kernel_error < 1e-5
 
 
 @pytest.mark.full
@@ -274,16 +292,17 @@ def test_every_value_is_one_of_the_lowered_graph_under_its_name(case, single):
     assert all(name.startswith(("permute", "reshape")) for name in shuffled), shuffled
 
 
-def test_reference_kernels_compute_the_same_values(case, single, half):
-    for path, plan in (single, half):
-        ours, theirs = (traced(case, path, plan, arithmetic) for arithmetic in Arithmetic)
-        assert [value.name for value in ours.values] == [value.name for value in theirs.values]
-        assert [value.reads for value in ours.values] == [value.reads for value in theirs.values]
-        known = {"photo"}
-        for one, other in zip(ours.values, theirs.values, strict=True):
-            assert distance(replace(one, channels_last=False), other.value.astype(np.float64)) <= 2e-6
-            assert set(one.reads) <= known
-            known.add(one.name)
+@PRECISIONS
+def test_reference_kernels_compute_the_same_values(case, precision, request):
+    path, plan = request.getfixturevalue(precision)
+    ours, theirs = (traced(case, path, plan, arithmetic) for arithmetic in Arithmetic)
+    assert [value.name for value in ours.values] == [value.name for value in theirs.values]
+    assert [value.reads for value in ours.values] == [value.reads for value in theirs.values]
+    known = {"photo"}
+    for one, other in zip(ours.values, theirs.values, strict=True):
+        assert distance(replace(one, channels_last=False), other.value.astype(np.float64)) <= 2e-6
+        assert set(one.reads) <= known
+        known.add(one.name)
 
 
 def test_a_damaged_file_is_refused(case, single, tmp_path):

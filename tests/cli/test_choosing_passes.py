@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+
+from deploykit.artifact import find_artifacts, read_artifact
 
 
 def _figures(body):
@@ -23,13 +26,13 @@ def written(deploykit, small, here):
     return export
 
 
-def test_off_keeps_what_the_converter_needs_and_the_difference_shows_it(deploykit, written):
-    whole, plain = written(), written("--optimize", "off")
-    passes = [set(one["artifacts"][0]["plan"]["passes"]) for one in (whole, plain)]
+def test_off_keeps_what_the_converter_needs_and_the_difference_shows_it(deploykit, written, small_onnx):
+    whole, plain = read_artifact(small_onnx), read_artifact(Path(written("--optimize", "off")["artifacts"][0]["path"]))
+    passes = [set(one.plan.passes) for one in (whole, plain)]
     assert {"fold_batch_norm", "move_affine", "absorb_permutations"} <= passes[0]
     assert passes[1].isdisjoint({"fold_batch_norm", "merge_branches", "move_affine"})
     assert "adaptive_pooling" in passes[1]
-    paths = [one["artifacts"][0]["path"] for one in (plain, whole)]
+    paths = [one.path for one in (plain, whole)]
     found = json.loads(deploykit("inspect", "--diff", *paths, "--json").out)["body"]
     rows = _figures(found)
     # Merged branches; the number of operations may stay, since a fast form of an activation can have more of them.
@@ -41,14 +44,11 @@ def test_off_keeps_what_the_converter_needs_and_the_difference_shows_it(deployki
     assert "B - A" in shown
 
 
-def test_a_pass_is_skipped_or_chosen_by_its_exact_name(written):
+def test_a_pass_is_skipped_by_its_exact_name(written):
     skipped = written("--skip-pass", "move_affine,commute_resize")["artifacts"][0]["plan"]["passes"]
     assert "move_affine" not in skipped
     assert "commute_resize" not in skipped
     assert "fold_batch_norm" in skipped
-    alone = written("--passes", "fold_batch_norm")["artifacts"][0]["plan"]["passes"]
-    assert "fold_batch_norm" in alone
-    assert "merge_branches" not in alone
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,20 @@ def test_what_cannot_be_chosen_is_one_error(deploykit, small, here, options, sai
     assert not (here / "files").exists() or not list((here / "files").rglob("*.onnx"))
 
 
-def test_explain_shows_every_pass_with_its_figures(deploykit, small, here, written):
+def test_explain_shows_every_chosen_pass_with_its_figures(deploykit, small, here, written):
     effects = {one["name"]: one for one in written("--explain")["explained"][0]["passes"]}
     folded = effects["fold_batch_norm"]
     assert folded["fired"] == sum(folded["did"].values()) > 0
     assert folded["after"]["operations"] < folded["before"]["operations"]
     merged = effects["merge_branches"]
     assert merged["after"]["macs"] < merged["before"]["macs"]
-    result = deploykit("export", small, "--target", "onnx", "-o", here / "files", "--explain")
+    alone = ("--passes", "fold_batch_norm", "-o", here / "alone")
+    result = deploykit("export", small, "--target", "onnx", *alone, "--explain")
     assert "Passes for onnx" in result.out
     assert "→" in result.out
+    (artifact,) = find_artifacts(here / "alone")
+    assert "fold_batch_norm" in artifact.plan.passes
+    assert "merge_branches" not in artifact.plan.passes
 
 
 def test_two_files_are_compared_only_with_the_option(deploykit, small_onnx):

@@ -25,7 +25,8 @@ def test_a_folder_of_results_without_save_is_refused(deploykit, here):
 
 
 def test_what_a_file_is_stays_beside_what_was_measured(deploykit, here, small_onnx):
-    result = deploykit("bench", str(small_onnx), "--runs", "3", "--seconds", "0", "--no-startup", "--json")
+    quick = ("--runs", "3", "--seconds", "0", "--max-seconds", "1", "--no-startup")
+    result = deploykit("bench", str(small_onnx), *quick, "--json")
     (row,) = json.loads(result.out)["body"]["measured"]
     assert row["precision"] == "fp32"
     assert row["interval_reach"] is None or row["interval_reach"] > 0

@@ -28,7 +28,7 @@ def measured(deploykit, *arguments):
     return record["body"] | {"printed": result.out}
 
 
-@pytest.mark.parametrize("target", ["onnx", "tflite"])
+@pytest.mark.parametrize("target", ["onnx", pytest.param("tflite", marks=pytest.mark.full)])
 def test_the_layers_around_one_wide_channel_are_the_worst(deploykit, small, target):
     widen(small.parent / "small.pt", 1000.0)
     found = measured(deploykit, "--target", target, "--equalize", "off")

@@ -104,7 +104,10 @@ def test_fp32_is_equivalent_and_its_own_file_runs(case, plain, target):
     assert np.abs(scores[:, ::-1] - expected.numpy()).max() > 0.1
 
 
-@EVERY_TARGET
+@pytest.mark.parametrize(
+    "target",
+    [one if one in (Target.ONNX, Target.COREML) else pytest.param(one, marks=FULL) for one in Target],
+)
 def test_fp16_with_the_preprocessing_inside(case, target, tmp_path):
     artifact = case().exporter.write(target, HALF_IMAGE, tmp_path)
     (photo,) = artifact.inputs
@@ -128,7 +131,7 @@ def test_fp16_with_the_preprocessing_inside(case, target, tmp_path):
         pytest.param(Target.COREML, ExportOptions(minimum_os="iOS17"), marks=FULL),
         (Target.COREML, ExportOptions(minimum_os="iOS18", precision=Precision.FP16)),
         (Target.TFLITE, ExportOptions(layout=Layout.NHWC)),
-        (Target.COREAI, ExportOptions(minimum_os="iOS27")),
+        pytest.param(Target.COREAI, ExportOptions(minimum_os="iOS27"), marks=FULL),
         pytest.param(Target.TFLITE, ExportOptions(layout=Layout.NHWC, input_kind=InputKind.IMAGE), marks=FULL),
     ],
     ids=["onnx opset 20", "ios17", "ios18 fp16", "nhwc", "ios27", "nhwc image"],

@@ -17,7 +17,9 @@ from deploykit.records import Artifact
 from deploykit.targets.integers import int8_weights
 from deploykit.vocab import Estimator, Precision, Target
 
-EVERY = pytest.mark.parametrize("target", list(Target))
+EVERY = pytest.mark.parametrize(
+    "target", [pytest.param(one, marks=pytest.mark.full) if one is Target.COREAI else one for one in Target]
+)
 
 
 @pytest.fixture(scope="module")
