@@ -18,19 +18,17 @@ from deploykit.latency.drivers.host import EAGER, unmeasurable
 from deploykit.latency.duel import Duel
 from deploykit.latency.inputs import photos_in
 from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
-from deploykit.latency.machine import device_name, this_machine, warnings_about
+from deploykit.latency.machine import device_name, share_of_runs, this_machine, warnings_about
 from deploykit.latency.pairs import ERROR, MARGIN, MIN_ROUNDS, as_samples, judge
 from deploykit.latency.schedule import A, B
 from deploykit.latency.subjects import Subject, find_subjects
 from deploykit.latency.trial import Trial, run_trial
-from deploykit.latency_records import Conditions, Machine, Warned
+from deploykit.latency_records import PREEMPTED, Conditions, Machine, Warned
 from deploykit.recipe import load_recipe
 
 MAX_SECONDS = 30.0
 PYTORCH = "pytorch:"
 _SPINNING = "threads of the session that ran before may still spin while another one runs: --threads 1 is surer"
-# Where other processes break into more of the runs, a warning says so.
-_PREEMPTED = 0.05
 
 
 def compare(
@@ -215,10 +213,10 @@ def _warnings(
     machine: Machine, conditions: Sequence[Conditions], trial: Trial, threads: int, affinity: Sequence[int]
 ) -> tuple[Warned, ...]:
     found = [*warnings_about(machine, conditions, threads, affinity)]
-    if trial.preempted > _PREEMPTED:
+    if trial.preempted > PREEMPTED:
         found.append(
             Warned(
-                f"other processes broke into {trial.preempted:.0%} of the runs; their time is taken off",
+                f"other programs had the core during {share_of_runs(trial.preempted)}; their time is taken off",
                 "end them, or give the comparison more time with --max-seconds",
             )
         )

@@ -12,6 +12,11 @@ from enum import StrEnum
 
 from deploykit.vocab import Precision, Target
 
+# Of what other programs take of a run, less than this part of it is not worth a word.
+AWAY_COUNTS = 0.005
+# Where more of the runs were broken into than this part, it is said.
+PREEMPTED = 0.05
+
 
 class Stopped(StrEnum):
     """Why a measurement ended."""
@@ -137,7 +142,9 @@ class Latency:
     consists of (preprocessing, inference, mask, composite). ``warm`` says whether the running median was steady when
     the warm-up ended; None: the driver does not say. ``notes``: what was asked for and could not be measured, and why.
     ``summaries``: one for each sample where the tool prints no single runs; a sample is then the middle of a whole
-    session, and the percentiles are those of sessions.
+    session, and the percentiles are those of sessions. ``away_s``: how much of each sample another program had the
+    core; every figure is without it. ``minor_faults`` and ``major_faults`` are those of each run. All three are empty
+    where the system does not say.
     """
 
     artifact: str
@@ -164,11 +171,29 @@ class Latency:
     warm: bool | None = None
     notes: tuple[str, ...] = ()
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
+    away_s: tuple[float, ...] = field(default=(), repr=False)
+    minor_faults: tuple[int, ...] = field(default=(), repr=False)
+    major_faults: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def own_s(self) -> tuple[float, ...]:
+        """The samples without the time in which another program had the core."""
+        if len(self.away_s) != len(self.samples_s):
+            return self.samples_s
+        return tuple(max(taken - away, 0.0) for taken, away in zip(self.samples_s, self.away_s, strict=True))
+
+    @property
+    def preempted(self) -> float | None:
+        """The part of the runs during which another program got the core for a time that counts; None: not known."""
+        if len(self.away_s) != len(self.samples_s):
+            return None
+        pairs = zip(self.samples_s, self.away_s, strict=True)
+        return statistics.mean(away > AWAY_COUNTS * taken for taken, away in pairs)
 
     @property
     def median_s(self) -> float:
         """The median time of one run, in seconds."""
-        return statistics.median(self.samples_s)
+        return statistics.median(self.own_s)
 
     @property
     def p90_s(self) -> float:
@@ -177,7 +202,7 @@ class Latency:
 
     def percentile_s(self, percent: float) -> float:
         """Return the ``percent`` percentile (nearest rank) of the time of one run, in seconds."""
-        ordered = sorted(self.samples_s)
+        ordered = sorted(self.own_s)
         return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 

@@ -45,6 +45,8 @@ def body(result: Benchmark) -> dict[str, Any]:
             fps=summary.fps,
             interval_reach=summary.precision,
             outliers=[to_json(one) for one in summary.outliers],
+            humps=[to_json(one) for one in summary.humps],
+            preempted=latency.preempted,
             **{f"p{percent}_s": value for percent, value in summary.percentiles_s.items()},
         )
     return found
@@ -52,12 +54,27 @@ def body(result: Benchmark) -> dict[str, Any]:
 
 def sentences(result: Benchmark) -> Iterator[str]:
     """Yield what else is to be known: outliers and why, what was not stable, warnings with their remedies."""
+    from deploykit.latency.machine import share_of_runs
     from deploykit.latency.statistics import summarise
+    from deploykit.latency_records import PREEMPTED
 
     for latency in result.measured:
         summary = summarise(latency, result.conditions)
         if summary.outliers:
             yield f"{_named(latency, result)}: {_outliers(summary)}"
+        if (latency.preempted or 0.0) > PREEMPTED:
+            share = share_of_runs(latency.preempted or 0.0)
+            yield (
+                f"{_named(latency, result)}: other programs had the core during {share}; their time is taken off, and "
+                "what they left in the caches is not: end them and measure again"
+            )
+        if summary.humps:
+            low, high = summary.humps
+            yield (
+                f"{_named(latency, result)}: the runs lie in two humps, {low.share:.0%} around {_ms(low.median_s)} ms "
+                f"and {high.share:.0%} around {_ms(high.median_s)} ms, and one median does not describe them: something"
+                " changed meanwhile; measure again with nothing else running, and longer (--seconds)"
+            )
         if latency.warm is False:
             yield f"{_named(latency, result)}: the running median was not steady yet when the warm-up ended"
         yield from (f"{_named(latency, result)}: {note}" for note in latency.notes)
@@ -105,7 +122,7 @@ def _steady(result: Benchmark) -> Table:
     if measured:
         caption = f"ratio: median time over that of {escape(measured[0].artifact)}, measured in turn with it; "
         caption += "every number of threads runs on its own; " if several else ""
-        caption += "±: reach of the 95 % interval of the median; ended: what ended it"
+        caption += "±: reach of the 95 % interval of the median; ended: why it went on no longer"
     table = _table(title, caption)
     table.add_column("artifact", overflow="fold")
     texts = ("target", "precision")
@@ -141,9 +158,16 @@ def _cells(latency: Latency, first: Latency, summary: Summary) -> list[str]:
         f"{summary.fps:.1f}",
         str(summary.runs),
         f"{summary.median_s / first.median_s:.2f}" if first.median_s else "-",
-        _SHORT.get(str(latency.stopped), "-"),
+        _ended(latency, summary),
         latency.runtime,
     ]
+
+
+def _ended(latency: Latency, summary: Summary) -> str:
+    from deploykit.latency_records import PREEMPTED
+
+    marks = (("preempted", (latency.preempted or 0.0) > PREEMPTED), ("two humps", bool(summary.humps)))
+    return ", ".join([_SHORT.get(str(latency.stopped), "-"), *(mark for mark, holds in marks if holds)])
 
 
 def _spread(result: Benchmark) -> Table:
@@ -161,8 +185,8 @@ def _spread(result: Benchmark) -> Table:
         middle = (
             _ms(one) if summary.runs * (100 - percent) >= 100 else "-" for percent, one in summary.percentiles_s.items()
         )
-        ends = (_ms(max(latency.samples_s)), _ms(summary.mad_s))
-        cells = (_named(latency, result), _ms(min(latency.samples_s)), *middle, *ends, str(len(summary.outliers)))
+        ends = (_ms(max(latency.own_s)), _ms(summary.mad_s))
+        cells = (_named(latency, result), _ms(min(latency.own_s)), *middle, *ends, str(len(summary.outliers)))
         table.add_row(*(escape(cell) for cell in cells))
     return table
 

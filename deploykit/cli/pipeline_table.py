@@ -150,9 +150,11 @@ def _latencies(run: PipelineRun, result: StageResult) -> Iterator[tuple[tuple[st
     if result.kind is StageKind.BENCH:
         for record in _records(run, result):
             for one in record["measured"]:
-                if one["samples_s"]:
+                samples = one["samples_s"]
+                if samples:
                     key = (result.recipe, str(one["target"]), str(one["precision"]))
-                    yield key, statistics.median(one["samples_s"])
+                    away = one.get("away_s") or [0.0] * len(samples)
+                    yield key, statistics.median(taken - other for taken, other in zip(samples, away, strict=True))
 
 
 def _records(run: PipelineRun, result: StageResult | None) -> Iterator[dict[str, Any]]:

@@ -141,6 +141,11 @@ def _of_others(conditions: Sequence[Conditions], cores: int) -> list[Warned]:
     return found
 
 
+def share_of_runs(share: float) -> str:
+    """Return in words during what part of the runs something happened."""
+    return "all runs" if share == 1 else f"{max(0.01, min(share, 0.99)):.0%} of the runs"
+
+
 def _risen(counters: Sequence[int | None]) -> bool:
     known = [one for one in counters if one is not None]
     return len(known) > 1 and known[-1] > known[0]

@@ -28,6 +28,7 @@ from scipy import stats
 
 from deploykit.comparison_records import Estimate, Judgement, Round, Verdict
 from deploykit.latency.schedule import CONTROL, A, B
+from deploykit.latency_records import AWAY_COUNTS
 
 MARGIN = 0.02
 # Both tails, over all looks.
@@ -39,8 +40,6 @@ RESAMPLES = 1000
 TRIMMED = 0.1
 # With fewer sessions their spread is not known.
 MIN_ROUNDS = 6
-# Of what other processes take of a run, less than this part of it is not worth a word.
-COUNTS = 0.005
 POWER = 0.8
 _SPENDING = 3
 
@@ -68,7 +67,7 @@ def preempted(rounds: Sequence[Round]) -> float:
     """Return the part of the samples during which another process got the core for a time that counts."""
     samples = np.array([one.samples_s for one in rounds], dtype=np.float64)
     away = np.array([one.away_s for one in rounds], dtype=np.float64)
-    return float((away > COUNTS * samples).mean()) if away.size else 0.0
+    return float((away > AWAY_COUNTS * samples).mean()) if away.size else 0.0
 
 
 def effect_of(samples: Values) -> Values:

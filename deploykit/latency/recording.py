@@ -23,6 +23,9 @@ class Heard:
     warmup_runs: int = 0
     warm: bool = False
     blocks: list[list[float]] = field(default_factory=list)
+    away_s: list[float] = field(default_factory=list)
+    minor_faults: list[int] = field(default_factory=list)
+    major_faults: list[int] = field(default_factory=list)
     runs: int = 0
     seconds: float = 0.0
     starts_s: list[float] = field(default_factory=list)
@@ -36,6 +39,13 @@ class Heard:
     def samples_s(self) -> tuple[float, ...]:
         """Return the seconds of all runs, in the order of time."""
         return tuple(run for block in self.blocks for run in block)
+
+    def own_blocks(self) -> list[list[float]]:
+        """Return ``blocks`` without the time in which another program had the core."""
+        if len(self.away_s) != self.runs:
+            return self.blocks
+        away = iter(self.away_s)
+        return [[max(run - next(away), 0.0) for run in block] for block in self.blocks]
 
     def mean_steps(self) -> dict[str, float]:
         """Return the mean seconds of each step of a run, over all runs."""
@@ -137,6 +147,9 @@ class Recording:
         heard.blocks.append(samples)
         heard.runs += len(samples)
         heard.seconds += sum(samples)
+        heard.away_s.extend(float(one) for one in event.get("away_s", ()))
+        heard.minor_faults.extend(int(one) for one in event.get("minor_faults", ()))
+        heard.major_faults.extend(int(one) for one in event.get("major_faults", ()))
         if event["steps"]:
             heard.steps.append((len(samples), {key: float(value) for key, value in event["steps"].items()}))
 
@@ -205,9 +218,12 @@ class Recording:
             content_hash=content_hash,
             starts_s=tuple(heard.starts_s),
             sessions=tuple(heard.sessions),
+            away_s=tuple(heard.away_s),
+            minor_faults=tuple(heard.minor_faults),
+            major_faults=tuple(heard.major_faults),
             affinity=self.affinity,
             stopped=heard.stopped or Stopped.INTERRUPTED,
-            interval_s=heard.interval_s or interval_of_median(heard.blocks),
+            interval_s=heard.interval_s or interval_of_median(heard.own_blocks()),
             startup=heard.started(),
             steps=heard.mean_steps(),
             operations=heard.operations,

@@ -25,6 +25,7 @@ import numpy as np
 from deploykit.errors import DeploykitError
 from deploykit.latency.agent.conditions import Watch
 from deploykit.latency.agent.cores import pin
+from deploykit.latency.agent.meter import Meter
 from deploykit.latency.contender import Contender, Entry, Run
 from deploykit.latency.schedule import CONTENDERS, CONTROL, CYCLE, A, B, block_runs, creation_order
 
@@ -45,8 +46,7 @@ class Rounds:
     """A and B, ready to run in rounds."""
 
     def __init__(self, first: Entry, second: Entry, threads: int, affinity: Sequence[int]) -> None:
-        # With several threads the one that asks waits for the others, which is no fault of anybody else.
-        self._switches = _switches if threads == 1 else lambda: 0
+        self._meter = Meter(threads)
         self._entries = {A: first, B: second, CONTROL: first}
         self._triples = self._repeats = 1
         self._blocks_done = self._rounds_done = 0
@@ -108,33 +108,24 @@ class Rounds:
 
     def _block(self, runs: dict[int, Run]) -> tuple[list[list[float]], list[list[float]]]:
         """Return the seconds of one inference [triple, contender], and those in which the core was taken away."""
-        clock, own, repeats = time.perf_counter_ns, time.thread_time_ns, range(self._repeats)
+        clock, meter, repeats = time.perf_counter_ns, self._meter, range(self._repeats)
         times = [[0] * CONTENDERS for _ in range(self._triples)]
         away = [[0] * CONTENDERS for _ in range(self._triples)]
         for triple, contender in block_runs(self._blocks_done, self._triples):
             run = runs[contender]
-            switches, computed, start = self._switches(), own(), clock()
+            meter.begin()
+            start = clock()
             for _ in repeats:
                 run(triple)
             taken = clock() - start
             if triple >= 0:
                 times[triple][contender] = taken
-                if self._switches() > switches:
-                    away[triple][contender] = max(0, taken - (own() - computed))
+                away[triple][contender] = meter.end(taken)[0]
         self._blocks_done += 1
         return self._seconds(times), self._seconds(away)
 
     def _seconds(self, times: list[list[int]]) -> list[list[float]]:
         return [[taken / self._repeats / 1e9 for taken in row] for row in times]
-
-
-def _switches() -> int:
-    """Return how often this thread had to leave its core to somebody else; 0 where the system does not say."""
-    if sys.platform != "linux":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 def _warm_up(run: Run) -> list[float]:

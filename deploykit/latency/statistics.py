@@ -1,7 +1,8 @@
-"""What samples of latency say: percentiles, spread, and runs that fall out of line, with the reason where it is known.
+"""What samples of latency say: percentiles, spread, two humps, and runs that fall out of line, and why.
 
-An outlier is flagged and kept. The machine's conditions are read between blocks of runs, so a reason is one that holds
-for the stretch of time around the run: it was counted there, and more than is usual in this same measurement.
+An outlier is flagged and kept. A reason is something that was counted during the run itself, or where only the machine
+counts it, in the stretch between two readings around the run; it has to be large enough for half of what the run took
+beyond the median.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ import numpy as np
 from deploykit.latency.agent.median import interval_of_median
 from deploykit.latency_records import Conditions, Latency
 
-__all__ = ["Outlier", "Summary", "explain_outliers", "interval_of_median", "summarise"]
+__all__ = ["Hump", "Outlier", "Summary", "explain_outliers", "interval_of_median", "summarise", "two_humps"]
 
 # Severe outliers, as John W. Tukey draws the outer fences: so far beyond the quartiles, in distances between them.
 FENCE = 3.0
 PERCENTILES = (50, 90, 95, 99)
 UNEXPLAINED = "not known"
-# A counter that rose this many times as fast as usual is out of line.
-_OUT_OF_LINE = 3.0
-_SLOWER = 0.95
+# A cause counts where it is good for this part of what a run took beyond the median.
+_EXPLAINS = 0.5
+# What one event may cost at most, in seconds: a page from a busy disk, a page of memory, a turn of another program, the
+# rest of a period in which the share of a container is used up.
+_MAJOR_FAULT_S, _MINOR_FAULT_S, _TURN_S, _QUOTA_S = 0.01, 2e-6, 0.004, 0.1
+# A throttled processor, and one whose memory and caches others use, is so many times slower at most.
+_THROTTLED, _CROWDED = 4.0, 2.0
 _HOTTER_C = 5.0
 _BUSY_CORES = 0.5
+# Two humps: each holds a part of the runs, they lie apart by a part of the lower one, and little is in the middle half
+# of the way between them.
+_HUMP_SHARE, _HUMP_APART, _HUMP_VALLEY = 0.1, 0.1, 0.1
+_HUMP_ASIDE = 0.02
+_LEAST_RUNS_OF_HUMPS = 40
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,20 @@ class Outlier:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The figures of one latency. ``mad_s`` is the median absolute deviation from the median, unscaled.
+class Hump:
+    """A part of the runs that lies apart from the rest: the middle of it, and its share of all runs."""
 
-    ``percentiles_s`` is percent → seconds. ``precision`` is how far the interval of the median reaches, as a share
-    of the median; None where there is no interval.
+    median_s: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one latency, all without the time in which another program had the core.
+
+    ``mad_s`` is the median absolute deviation from the median, unscaled. ``percentiles_s`` is percent → seconds.
+    ``precision`` is how far the interval of the median reaches, as a share of the median; None where there is no
+    interval. ``humps`` are the two around which the runs lie, empty where they lie around one.
     """
 
     runs: int
@@ -53,6 +72,7 @@ class Summary:
     fps: float
     precision: float | None
     outliers: tuple[Outlier, ...]
+    humps: tuple[Hump, ...] = ()
 
     def reasons(self) -> dict[str, int]:
         """Return reason → number of outliers, the most frequent first."""
@@ -64,7 +84,7 @@ class Summary:
 
 def summarise(latency: Latency, conditions: Sequence[Conditions] = ()) -> Summary:
     """Return the figures of ``latency``; its outliers are explained by the ``conditions`` of its run."""
-    samples = np.asarray(latency.samples_s)
+    samples = np.asarray(latency.own_s)
     median = latency.median_s
     precision = None
     if latency.interval_s is not None and median > 0:
@@ -78,26 +98,93 @@ def summarise(latency: Latency, conditions: Sequence[Conditions] = ()) -> Summar
         percentiles_s={percent: latency.percentile_s(percent) for percent in PERCENTILES} | {50: median},
         fps=1 / median if median > 0 else 0.0,
         precision=precision,
-        outliers=explain_outliers(latency.samples_s, latency.starts_s, conditions),
+        outliers=explain_outliers(latency, conditions),
+        humps=two_humps(latency.own_s),
     )
 
 
-def explain_outliers(
-    samples_s: Sequence[float], starts_s: Sequence[float] = (), conditions: Sequence[Conditions] = ()
-) -> tuple[Outlier, ...]:
-    """Return the severe outliers among ``samples_s``, slow and fast, in the order of time.
+def two_humps(samples_s: Sequence[float]) -> tuple[Hump, ...]:
+    """Return the two humps around which ``samples_s`` lie, the lower first; nothing where they lie around one.
 
-    Without ``starts_s``, on the clock of ``conditions``, none is explained.
+    The runs are parted where the spread of logarithms within the two parts is least (Otsu 1979), the slowest few left
+    aside.
     """
-    places = _out_of_line(samples_s)
+    ordered = np.sort(np.asarray(samples_s, dtype=np.float64))
+    count = len(ordered)
+    if count < _LEAST_RUNS_OF_HUMPS:
+        return ()
+    logs = np.log(np.maximum(ordered[: round((1 - _HUMP_ASIDE) * count)], 1e-12))
+    sums, lower = np.cumsum(logs), np.arange(1, len(logs))
+    apart = (sums[-1] - sums[:-1]) / (len(logs) - lower) - sums[:-1] / lower
+    place = 1 + int(np.argmax(lower * (len(logs) - lower) * apart**2))
+    parts = (ordered[:place], ordered[place:])
+    low, high = (float(np.median(part)) for part in parts)
+    least = min(map(len, parts))
+    quarter = (high - low) / 4
+    between = int(np.count_nonzero((ordered > low + quarter) & (ordered < high - quarter)))
+    if least < _HUMP_SHARE * count or high - low < _HUMP_APART * low or between > _HUMP_VALLEY * least:
+        return ()
+    return Hump(low, len(parts[0]) / count), Hump(high, len(parts[1]) / count)
+
+
+def explain_outliers(latency: Latency, conditions: Sequence[Conditions] = ()) -> tuple[Outlier, ...]:
+    """Return the severe outliers among the runs of ``latency``, slow and fast, in the order of time.
+
+    Why a run was fast is not known; of a slow one without ``starts_s``, on the clock of ``conditions``, only what was
+    counted during the run itself.
+    """
+    own = latency.own_s
+    places = _out_of_line(own)
     stretches = _Stretches(conditions)
     found = []
     for place in places:
-        reason = UNEXPLAINED
-        if len(starts_s) == len(samples_s):
-            reason = stretches.reason(starts_s[place], starts_s[place] + samples_s[place]) or UNEXPLAINED
-        found.append(Outlier(place, samples_s[place], reason))
+        slow = _Slow(own[place], latency.median_s)
+        reason = ""
+        if slow.beyond_s > 0:
+            reason = _during(latency, place, slow)
+            if not reason and len(latency.starts_s) == len(own):
+                start = latency.starts_s[place]
+                reason = stretches.reason(start, start + latency.samples_s[place], slow, latency)
+        found.append(Outlier(place, own[place], reason or UNEXPLAINED))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Slow:
+    """A run beside the median of its measurement."""
+
+    seconds: float
+    median_s: float
+
+    @property
+    def beyond_s(self) -> float:
+        return self.seconds - self.median_s
+
+    def explained_by(self, seconds: float) -> bool:
+        return seconds >= _EXPLAINS * self.beyond_s
+
+    def times(self) -> float:
+        return self.seconds / max(self.median_s, 1e-12)
+
+
+_DISK = "pages were read from the disk (major page faults)"
+_MEMORY = "memory was mapped (minor page faults)"
+
+
+def _during(latency: Latency, place: int, slow: _Slow) -> str:
+    """Return what was counted during the run at ``place`` beyond the usual; an empty text for nothing."""
+    for text, counts, cost_s in (
+        (_DISK, latency.major_faults, _MAJOR_FAULT_S),
+        (_MEMORY, latency.minor_faults, _MINOR_FAULT_S),
+    ):
+        if len(counts) == len(latency.samples_s):
+            more = counts[place] - statistics.median(counts)
+            if more > 0 and slow.explained_by(more * cost_s):
+                return text
+    away_s = latency.away_s[place] if len(latency.away_s) == len(latency.samples_s) else 0.0
+    if away_s > 0 and slow.explained_by(away_s):
+        return "another program had the core in between, and the caches (preempted)"
+    return ""
 
 
 def _out_of_line(samples_s: Sequence[float]) -> list[int]:
@@ -109,28 +196,22 @@ def _out_of_line(samples_s: Sequence[float]) -> list[int]:
     return [int(place) for place in np.flatnonzero((samples < low - width) | (samples > high + width))]
 
 
-# What a counter that rose says, the surest cause first.
-_COUNTERS: tuple[tuple[str, str, Callable[[Conditions], float | None]], ...] = (
-    ("the hypervisor took the core away (steal time)", "steal_s", lambda one: one.steal_s),
-    ("the container's share of the processor was used up", "quota_throttled", lambda one: one.quota_throttled),
-    ("the processor was throttled for heat", "throttled", lambda one: one.throttled),
-    ("pages were read from the disk (major page faults)", "major_faults", lambda one: one.major_faults),
-    ("another program took the core (preempted)", "preempted", lambda one: one.preempted),
-    ("memory was mapped (minor page faults)", "minor_faults", lambda one: one.minor_faults),
+# What a counter of the machine that rose says, and the seconds that one count of it may be good for, the surest first.
+_COUNTERS: tuple[tuple[str, str, float, Callable[[Conditions], float | None]], ...] = (
+    ("the hypervisor took the core away (steal time)", "", 1.0, lambda one: one.steal_s),
+    ("the container's share of the processor was used up", "", _QUOTA_S, lambda one: one.quota_throttled),
+    (_DISK, "major_faults", _MAJOR_FAULT_S, lambda one: one.major_faults),
+    ("another program took the core (preempted)", "away_s", _TURN_S, lambda one: one.preempted),
+    (_MEMORY, "minor_faults", _MINOR_FAULT_S, lambda one: one.minor_faults),
 )
 
 
 class _Stretches:
-    """The stretches between readings of the conditions, and what was unusual in each."""
+    """The stretches between readings of the conditions, and what happened in each."""
 
     def __init__(self, conditions: Sequence[Conditions]) -> None:
         self._readings = sorted(conditions, key=lambda one: one.time_s)
         self._times = [one.time_s for one in self._readings]
-        pairs = list(zip(self._readings, self._readings[1:], strict=False))
-        self._usual = {
-            name: statistics.median([0.0, *(rate for pair in pairs if (rate := _rate(*pair, read)) is not None)])
-            for _, name, read in _COUNTERS
-        }
         frequencies = [one.frequency_hz for one in self._readings if one.frequency_hz]
         self._frequency = statistics.median(frequencies) if frequencies else None
         temperatures = [one.temperature_c for one in self._readings if one.temperature_c is not None]
@@ -138,19 +219,28 @@ class _Stretches:
         loads = [one.other_load for one in self._readings if one.other_load is not None]
         self._load = statistics.median(loads) if loads else 0.0
 
-    def reason(self, start_s: float, end_s: float) -> str:
-        """Return what was unusual while a run went on; an empty text for nothing, or where nothing was read."""
+    def reason(self, start_s: float, end_s: float, slow: _Slow, latency: Latency) -> str:
+        """Return what made a run slow; an empty text for nothing that is large enough, or where nothing was read.
+
+        What the samples of ``latency`` say by run is not looked for here.
+        """
         first = bisect.bisect_right(self._times, start_s) - 1
         last = bisect.bisect_left(self._times, end_s)
         if first < 0 or last >= len(self._readings):
             return ""
         before, after = self._readings[first], self._readings[last]
-        for text, name, read in _COUNTERS:
-            rate = _rate(before, after, read)
-            if rate is not None and rate > _OUT_OF_LINE * self._usual[name]:
+        for text, by_run, cost_s, read in _COUNTERS:
+            more = _rise(read(before), read(after))
+            if more > 0 and slow.explained_by(more * cost_s) and not (by_run and getattr(latency, by_run)):
                 return text
-        if self._frequency and after.frequency_hz and after.frequency_hz < _SLOWER * self._frequency:
-            return "the processor's frequency was lower"
+        if _rise(before.throttled, after.throttled) > 0 and slow.times() <= _THROTTLED:
+            return "the processor was throttled for heat"
+        if self._frequency and after.frequency_hz and after.frequency_hz < self._frequency:
+            slower_s = slow.median_s * (self._frequency / after.frequency_hz - 1)
+            if slow.explained_by(slower_s):
+                return "the processor's frequency was lower"
+        if slow.times() > _CROWDED:
+            return ""
         if self._temperature is not None and (after.temperature_c or 0.0) > self._temperature + _HOTTER_C:
             return "the processor was hotter"
         if after.other_load is not None and after.other_load > self._load + _BUSY_CORES:
@@ -158,7 +248,5 @@ class _Stretches:
         return ""
 
 
-def _rate(before: Conditions, after: Conditions, read: Callable[[Conditions], float | None]) -> float | None:
-    """Return how fast a counter rose per second, or None where it is not known."""
-    first, last, seconds = read(before), read(after), after.time_s - before.time_s
-    return None if first is None or last is None or seconds <= 0 else (last - first) / seconds
+def _rise(before: float | None, after: float | None) -> float:
+    return 0.0 if before is None or after is None else after - before

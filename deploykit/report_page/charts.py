@@ -101,8 +101,8 @@ def strips(matched: Matched) -> tuple[Strips, ...]:
 
 
 def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
-    top = max(_fence(sorted(timed.latency.samples_s)) for _, timed in found) * 1e3
-    bottom = min(min(timed.latency.samples_s) for _, timed in found) * 1e3
+    top = max(_fence(sorted(timed.latency.own_s)) for _, timed in found) * 1e3
+    bottom = min(min(timed.latency.own_s) for _, timed in found) * 1e3
     low, high = around([bottom, top])
     left = min(MOST_LEFT, max(LEFT, 24 + _BOLD_WIDTH * max(len(name) for name, _ in found)))
     axis = Axis(max(low, 0.0), high, left, WIDTH - RIGHT)
@@ -115,13 +115,13 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
         drawn.append(
             Strip(
                 label=name,
-                detail=f"{threads}, {len(latency.samples_s)} runs{', whole photo' if latency.steps else ''}",
+                detail=f"{threads}, {len(latency.own_s)} runs{', whole photo' if latency.steps else ''}",
                 y=y,
-                dots=_dots(sorted(latency.samples_s), axis, y),
+                dots=_dots(sorted(latency.own_s), axis, y),
                 median=axis.place(latency.median_s * 1e3),
                 low=None if interval is None else axis.place(interval[0] * 1e3),
                 high=None if interval is None else axis.place(interval[1] * 1e3),
-                beyond=sum(one * 1e3 > axis.high for one in latency.samples_s),
+                beyond=sum(one * 1e3 > axis.high for one in latency.own_s),
             )
         )
     fastest = min(found, key=lambda one: one[1].latency.median_s)
@@ -134,7 +134,7 @@ def _strips(device: str, found: Sequence[tuple[str, Timed]]) -> Strips:
 
 
 def _hidden(name: str, timed: Timed, axis: Axis) -> Iterator[str]:
-    samples = timed.latency.samples_s
+    samples = timed.latency.own_s
     beyond = sum(one * 1e3 > axis.high for one in samples)
     if beyond:
         share = 100 * beyond / len(samples)

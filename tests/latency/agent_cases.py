@@ -27,6 +27,7 @@ QUICK = Protocol(
     affinity=None,
 )
 OPENER = "agent_cases:open_waiting"
+BUSY_OPENER = "agent_cases:open_busy"
 
 
 class Waiting:
@@ -53,6 +54,30 @@ class Waiting:
 
     def close(self) -> None:
         return
+
+
+class Busy:
+    """Something whose run computes for ``seconds`` of the core's time, however long that takes."""
+
+    runtime = "busy"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def run(self) -> None:
+        until = time.thread_time() + self.seconds
+        while time.thread_time() < until:
+            pass
+
+    def steps(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        return
+
+
+def open_busy(subject: dict[str, Any]) -> Busy:
+    return Busy(**subject["arguments"])
 
 
 def open_waiting(subject: dict[str, Any]) -> Waiting:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from deploykit.latency.statistics import UNEXPLAINED, explain_outliers, interval_of_median, summarise
+from deploykit.latency.statistics import UNEXPLAINED, explain_outliers, interval_of_median, summarise, two_humps
 from deploykit.latency_records import Conditions, Latency
 
 
@@ -117,45 +118,114 @@ def _conditions(**changed: object) -> list[Conditions]:
     return [replace(one, **changed) if one.time_s > 6 else one for one in steady]
 
 
+def _one_slow(beyond_s: float, place: int = 65, **carried: Any) -> Latency:
+    """Ten runs a second of 0.1 s, one of which takes ``beyond_s`` more."""
+    samples = [0.1 + 0.001 * (index % 5) for index in range(100)]
+    samples[place] = 0.102 + beyond_s
+    return replace(_latency(samples), starts_s=tuple(index / 10 for index in range(100)), **carried)
+
+
 @pytest.mark.parametrize(
-    ("changed", "reason"),
+    ("changed", "large", "reason"),
     [
-        ({"steal_s": 3.0}, "steal"),
-        ({"quota_throttled": 1}, "share"),
-        ({"throttled": 1}, "heat"),
-        ({"major_faults": 500}, "disk"),
-        ({"preempted": 500}, "preempted"),
-        ({"minor_faults": 9000}, "mapped"),
-        ({"frequency_hz": 2e9}, "frequency"),
-        ({"temperature_c": 80.0}, "hotter"),
-        ({"other_load": 1.5}, "busy"),
-        ({}, UNEXPLAINED),
+        ({"steal_s": 3.0}, 4.0, "steal"),
+        ({"quota_throttled": 1}, 0.15, "share"),
+        ({"throttled": 1}, 0.2, "heat"),
+        ({"major_faults": 26}, 0.3, "disk"),
+        ({"preempted": 106}, 0.7, "preempted"),
+        ({"minor_faults": 100_070}, 0.3, "mapped"),
+        ({"frequency_hz": 1.5e9}, 0.15, "frequency"),
+        ({"temperature_c": 80.0}, 0.08, "hotter"),
+        ({"other_load": 1.5}, 0.08, "busy"),
     ],
 )
-def test_an_outlier_is_flagged_kept_and_explained_by_what_was_unusual_then(
-    changed: dict[str, object], reason: str
+def test_an_outlier_is_flagged_kept_and_explained_by_what_is_large_enough(
+    changed: dict[str, object], large: float, reason: str
 ) -> None:
-    samples = [0.1 + 0.001 * (index % 5) for index in range(100)]
-    samples[65] = 0.9
-    starts = [index / 10 for index in range(100)]
-    (found,) = explain_outliers(samples, starts, _conditions(**changed))
-    assert (found.index, found.seconds) == (65, 0.9)
+    (found,) = explain_outliers(_one_slow(large), _conditions(**changed))
+    assert (found.index, found.seconds) == (65, pytest.approx(0.102 + large))
     assert reason in found.reason
+    (found,) = explain_outliers(_one_slow(20 * large), _conditions(**changed))
+    assert found.reason == UNEXPLAINED
+    (found,) = explain_outliers(_one_slow(large), _conditions())
+    assert found.reason == UNEXPLAINED
+
+
+def test_what_happens_all_the_time_is_a_reason_too() -> None:
+    constant = [replace(one, preempted=50 * int(one.time_s)) for one in _conditions()]
+    (found,) = explain_outliers(_one_slow(0.2), constant)
+    assert "preempted" in found.reason
 
 
 def test_an_outlier_at_another_time_is_not_explained_by_it() -> None:
-    samples = [0.1 + 0.001 * (index % 5) for index in range(100)]
-    samples[15] = 0.9
-    starts = [index / 10 for index in range(100)]
     for conditions in (_conditions(steal_s=3.0), [], _conditions()[5:]):
-        (found,) = explain_outliers(samples, starts, conditions)
+        (found,) = explain_outliers(_one_slow(0.8, place=15), conditions)
         assert found.reason == UNEXPLAINED
-    (found,) = explain_outliers(samples, (), _conditions())
+    (found,) = explain_outliers(replace(_one_slow(0.8), starts_s=()), _conditions(steal_s=3.0))
     assert found.reason == UNEXPLAINED
+
+
+def _at(place: int, value: float) -> tuple[float, ...]:
+    return tuple(value if index == place else 0 for index in range(100))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("major_faults", 8, "disk"), ("minor_faults", 60_000, "mapped"), ("away_s", 0.2, "caches")],
+)
+def test_the_run_itself_says_why_and_not_the_stretch_around_it(field: str, value: float, reason: str) -> None:
+    busy = _conditions(minor_faults=900_000, major_faults=500, preempted=900)
+    carried: dict[str, Any] = dict.fromkeys(("minor_faults", "major_faults", "away_s"), _at(65, 0))
+    (found,) = explain_outliers(_one_slow(0.1, **carried), busy)
+    assert found.reason == UNEXPLAINED
+    slow = _one_slow(0.1, **{**carried, field: _at(65, value)})
+    taken = tuple(own + away for own, away in zip(slow.samples_s, slow.away_s, strict=True))
+    (found,) = explain_outliers(replace(slow, samples_s=taken), busy)
+    assert reason in found.reason
+    assert found.seconds == pytest.approx(0.202)
+    (found,) = explain_outliers(_one_slow(0.1, **{**carried, field: _at(64, value / 1e6)}), busy)
+    assert found.reason == UNEXPLAINED
+
+
+def test_one_page_fault_is_no_reason_for_a_long_run_nor_are_those_of_every_run() -> None:
+    (found,) = explain_outliers(_one_slow(0.5, minor_faults=_at(65, 1), major_faults=_at(65, 1)))
+    assert found.reason == UNEXPLAINED
+    (found,) = explain_outliers(_one_slow(0.5, minor_faults=(10**6,) * 100))
+    assert found.reason == UNEXPLAINED
+
+
+def test_a_fast_run_has_no_reason_of_a_slow_one() -> None:
+    (found,) = explain_outliers(_one_slow(-0.09), _conditions(steal_s=3.0))
+    assert found.reason == UNEXPLAINED
+
+
+def test_figures_are_without_what_other_programs_took_and_the_samples_keep_it() -> None:
+    away = tuple(0.004 * (index % 2) for index in range(60))
+    taken = tuple(0.003 + other for other in away)
+    latency = replace(_latency(list(taken)), away_s=away)
+    found = summarise(latency)
+    assert (found.median_s, found.percentiles_s[90]) == (pytest.approx(0.003), pytest.approx(0.003))
+    assert latency.preempted == 0.5
+    assert latency.samples_s == taken
+    assert found.humps == ()
+    assert replace(latency, away_s=()).preempted is None
+    assert len(summarise(replace(latency, away_s=())).humps) == 2
+
+
+def test_two_humps_are_seen_and_one_is_not_taken_for_two() -> None:
+    rng = np.random.default_rng(7)
+    one, two = rng.normal(3e-3, 1e-4, 300), rng.normal(5e-3, 2e-4, 100)
+    low, high = two_humps([*one, *two, 0.5])
+    assert (low.median_s, high.median_s) == (pytest.approx(3e-3, rel=0.02), pytest.approx(5e-3, rel=0.03))
+    assert low.share == pytest.approx(0.75, abs=0.01)
+    skewed = np.exp(rng.normal(-6, 0.5, 400))
+    near = [*one, *rng.normal(3.1e-3, 1e-4, 300)]
+    for samples in (one, skewed, rng.uniform(1, 3, 400), [*one, *two[:20]], near, one[:10], [1.0] * 100, []):
+        assert two_humps(samples) == ()
 
 
 def test_runs_that_only_spread_are_no_outliers() -> None:
     rng = np.random.default_rng(5)
-    assert explain_outliers(rng.normal(1, 0.1, 500).tolist()) == ()
-    assert explain_outliers([]) == ()
-    assert len(explain_outliers([*rng.normal(1, 0.01, 99).tolist(), 0.2])) == 1
+    assert explain_outliers(_latency(rng.normal(1, 0.1, 500).tolist())) == ()
+    assert explain_outliers(_latency([])) == ()
+    assert len(explain_outliers(_latency([*rng.normal(1, 0.01, 99).tolist(), 0.2]))) == 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from deploykit.errors import UsageError
+from deploykit.latency.agent.meter import Meter
 from deploykit.latency.agent.steady import PRECISION, RUNS, TIME, Turn, sample, warm_up
 from deploykit.latency.measure import Protocol, check_plan
 
@@ -36,7 +37,10 @@ class Stage:
             self.log.append(name)
             self.now += next(times)
 
-        return Turn(name, Runs(run), Protocol(**{"precision_target": None, **changed}).limits())
+        turn = Turn(name, Runs(run), Protocol(**{"precision_target": None, **changed}).limits())
+        # Other programs take the core on the real clock alone.
+        turn.meter = Meter(threads=2)
+        return turn
 
     def measure(self, *turns: Turn) -> list[dict[str, Any]]:
         """Warm up and sample; return the blocks in the order of time."""

@@ -36,7 +36,8 @@ Events, each with ``"event"``; seconds are on one clock that starts with the age
 - ``first``: subject, seconds of the first inference.
 - ``memory``: subject, peak_bytes of resident memory above that before the file was opened.
 - ``warm``: subject, runtime, runs, seconds, stable (the running median was steady at the end).
-- ``samples``: subject, session, block, starts_s, samples_s, steps. One block of consecutive runs.
+- ``samples``: subject, session, block, starts_s, samples_s, steps. One block of consecutive runs. By run as well, or
+  empty where the system does not say: away_s, in which another program had the core, minor_faults and major_faults.
 - ``stopped``: subject, why (a ``latency_records.Stopped``), interval_s of the median.
 - ``operations``: subject, rows of name, operation, seconds of one inference, values and reads (names of the
   tensors that it makes and takes), modules.

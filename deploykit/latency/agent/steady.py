@@ -12,9 +12,12 @@ from typing import Any
 
 from .events import NANOSECONDS, Emit
 from .median import LEAST_GROUPS, interval_of_median
+from .meter import Meter
 
 Clock = Callable[[], int]
 Limits = Mapping[str, Any]
+# Of a block of runs: starts_s, samples_s, and by run what the system says of it.
+Found = Mapping[str, list[Any]]
 
 PRECISION, RUNS, TIME = "precision reached", "runs done", "time is up"
 _MOST_RUNS = 2000
@@ -38,6 +41,7 @@ class Turn:
         self.session = session
         self.threads = threads
         self.limits = limits
+        self.meter = Meter(threads)
         self.runs_of_a_block = 1
         self.blocks: list[list[float]] = []
         self.runs = 0
@@ -47,11 +51,11 @@ class Turn:
         self._narrow = 0
         self._looked = 0
 
-    def take(self, times: list[float]) -> None:
-        """Keep the seconds of one block of runs."""
-        self.blocks.append(times)
-        self.runs += len(times)
-        self.seconds += sum(times)
+    def take(self, found: Found) -> None:
+        """Keep one block of runs: their time counts as it passed, their median without what other programs took."""
+        self.blocks.append(_own(found))
+        self.runs += len(found["samples_s"])
+        self.seconds += sum(found["samples_s"])
 
     def enough(self, *, exactly: bool = False) -> bool:
         """Whether it may stop: the least is done, and nobody asks for precision, or it is reached, or time is up.
@@ -96,7 +100,7 @@ def warm_up(turn: Turn, emit: Emit, clock: Clock = time.perf_counter_ns) -> None
             break
         window: list[float] = []
         while len(window) < _WINDOW_RUNS or sum(window) < _WINDOW_SECONDS:
-            window.append(_runs(turn.session.run, 1, clock)[1][0])
+            window.extend(_own(_runs(turn, 1, clock)))
             if total + sum(window) >= limits["max_warmup_seconds"] and len(window) + runs >= limits["warmup_runs"]:
                 break
         runs, total = runs + len(window), total + sum(window)
@@ -135,21 +139,13 @@ def sample(
                 if turn.runs_of_a_block >= _SETTLES:
                     turn.session.run()
                     turn.session.steps()
-                starts, times = _runs(turn.session.run, turn.runs_of_a_block, clock)
+                found = _runs(turn, turn.runs_of_a_block, clock, origin_ns)
             except Exception as error:  # runtimes raise classes of their own
                 emit("problem", subject=turn.name, phase="steady", message=said(error))
                 going.remove(turn)
                 continue
-            turn.take(times)
-            emit(
-                "samples",
-                subject=turn.name,
-                session=0,
-                block=block,
-                starts_s=[round((start - origin_ns) / NANOSECONDS, 6) for start in starts],
-                samples_s=times,
-                steps=turn.session.steps(),
-            )
+            turn.take(found)
+            emit("samples", subject=turn.name, session=0, block=block, **found, steps=turn.session.steps())
             block += 1
             if clock() - read >= _CONDITIONS_EVERY_S * NANOSECONDS:
                 emit("conditions", **read_conditions())
@@ -166,17 +162,37 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def _runs(run: Callable[[], object], count: int, clock: Clock) -> tuple[list[int], list[float]]:
-    """Return the starts in nanoseconds and the seconds of ``count`` runs; the garbage collector is off meanwhile."""
-    starts, ends = [0] * count, [0] * count
+def _own(found: Found) -> list[float]:
+    """Return the seconds of each run without those in which another program had the core."""
+    if not found["away_s"]:
+        return list(found["samples_s"])
+    return [max(taken - away, 0.0) for taken, away in zip(found["samples_s"], found["away_s"])]
+
+
+def _runs(turn: Turn, count: int, clock: Clock, origin_ns: int = 0) -> Found:
+    """Return when each of ``count`` runs began and how long it took in seconds, and what the system did meanwhile.
+
+    What the system does not say is an empty list. The garbage collector is off during the runs.
+    """
+    run, meter = turn.session.run, turn.meter
+    starts, ends, taken = [0] * count, [0] * count, [(0, 0, 0)] * count
     collecting = gc.isenabled()
     gc.disable()
     try:
         for index in range(count):
+            meter.begin()
             starts[index] = clock()
             run()
             ends[index] = clock()
+            taken[index] = meter.end(ends[index] - starts[index])
     finally:
         if collecting:
             gc.enable()
-    return starts, [(end - start) / NANOSECONDS for start, end in zip(starts, ends)]
+    away, minor, major = (list(column) for column in zip(*taken))
+    return {
+        "starts_s": [round((start - origin_ns) / NANOSECONDS, 6) for start in starts],
+        "samples_s": [(end - start) / NANOSECONDS for start, end in zip(starts, ends)],
+        "away_s": [one / NANOSECONDS for one in away] if meter.says_away else [],
+        "minor_faults": minor if meter.says_faults else [],
+        "major_faults": major if meter.says_faults else [],
+    }
