@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploykit.cli.options import JsonOption
+from deploykit.cli.saved_runs import FOOTNOTES, say_left_out, signs_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,10 +74,11 @@ def papers(
 ) -> None:
     """Compare what the papers state about their networks with what was counted and measured here."""
     from deploykit.cli.console import print_json, progress, stdout_console
+    from deploykit.errors import EXIT_USER
     from deploykit.papers.compare import choose, compare
     from deploykit.papers.figures import load_papers
     from deploykit.records import versioned
-    from deploykit.results.store import read_runs
+    from deploykit.results.store import SavedRuns, read_runs
 
     known = load_papers()
     console = stdout_console()
@@ -94,11 +96,21 @@ def papers(
                 console.print("\n".join(_footnotes(table)), markup=False)
         return
     with progress("papers") as say:
-        saved = read_runs(_results_folder(results_dir)) if with_results else ()
-        found = compare(known, network, afresh=count_now, runs=saved, report=say)
+        saved = read_runs(_results_folder(results_dir)) if with_results else SavedRuns(())
+        found = compare(known, network, afresh=count_now, runs=saved.runs, report=say)
+    say_left_out(saved)
     if as_json:
         print_json(versioned("papers", found))
-        return
+    else:
+        _print(found, with_results)
+    if saved.damaged:
+        raise typer.Exit(EXIT_USER)
+
+
+def _print(found: Sequence[Comparison], with_results: bool) -> None:
+    from deploykit.cli.console import stdout_console
+
+    console = stdout_console()
     for comparison in found:
         console.print(_heading(comparison), markup=False)
         console.print(_compared(comparison))
@@ -109,7 +121,7 @@ def papers(
     if with_results:
         console.print()
         console.print(_speeds(found))
-        console.print(_SPEED_LEGEND, markup=False)
+        console.print("\n".join((_SPEED_LEGEND, *_footnotes_of_runs(found))), markup=False)
 
 
 def _results_folder(given: Path | None) -> Path:
@@ -164,7 +176,13 @@ def _source(line: Line, comparison: Comparison) -> tuple[str, str]:
     if line.stated is not None:
         size = "" if line.input_size is None else f" at {line.input_size[0]}x{line.input_size[1]}"
         return f"{line.device or 'not stated'}{size}", f"stated: {comparison.name}, {_places(line, comparison)}"
-    return line.device or "-", f"measured here, {(line.measured_at or 'undated')[:10]}"
+    when = f"{(line.measured_at or 'undated')[:10]} {signs_of(line.cut_short, line.disturbed)}".strip()
+    return line.device or "-", f"measured here, {when}"
+
+
+def _footnotes_of_runs(found: Sequence[Comparison]) -> list[str]:
+    marked = [signs_of(line.cut_short, line.disturbed) for one in found for line in one.lines]
+    return [text for sign, text in FOOTNOTES.items() if any(sign in one for one in marked)]
 
 
 def _heading(paper: Comparison | figures.Paper) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploykit.cli.options import JsonOption, VerboseOption
+from deploykit.cli.saved_runs import FOOTNOTES, say_left_out, signs_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from deploykit.errors import UsageError
     from deploykit.results.series import Point, Series
+    from deploykit.results.store import SavedRuns
 
 _COLUMNS = (
     "network", "target", "precision", "runtime", "threads", "accelerator", "driver", "machine", "started", "median_s",
-    "low_s", "high_s", "runs", "size_bytes", "content_hash", "artifact", "complete", "record",
+    "low_s", "high_s", "runs", "size_bytes", "content_hash", "artifact", "complete", "record", "stopped", "preempted",
+    "cut_short", "disturbed",
 )  # fmt: skip
 
 
@@ -39,10 +43,10 @@ def results(
     """List the saved runs: the newest figure of each network, form, runtime and machine.
 
     Figures of different days or machines are shown beside each other and never divided into a verdict: deploykit
-    compare measures two files in one run.
+    compare measures two files in one run. A damaged record is named and left out, and the exit code is then 2.
     """
     from deploykit.cli.console import print_json, stdout_console
-    from deploykit.errors import UsageError
+    from deploykit.errors import EXIT_USER, UsageError
     from deploykit.records import versioned
     from deploykit.results.series import series_of
     from deploykit.results.store import FOLDER, read_runs
@@ -59,29 +63,46 @@ def results(
             expected="a folder that deploykit bench --save wrote",
             next_step="measure with: deploykit bench --save",
         )
-    runs = read_runs(place)
-    found = series_of(runs, network=network, machine=machine)
+    saved = read_runs(place)
+    say_left_out(saved)
+    found = series_of(saved.runs, network=network, machine=machine)
+    if not found:
+        raise _nothing(saved, place, network, machine)
+    console = stdout_console()
     if as_json:
         print_json(versioned("results", found))
-        return
-    if as_csv:
+    elif as_csv:
         typer.echo(_csv(found), nl=False)
-        return
-    if not found:
-        wanted = [f"{name} {value}" for name, value in (("network", network), ("machine", machine)) if value]
-        raise UsageError(
-            "No saved run is of what is asked for.",
-            where=str(place),
-            found=f"{len(runs)} saved run{'' if len(runs) == 1 else 's'}, none of {' and '.join(wanted) or 'anything'}",
-            expected="at least one",
-            next_step="measure with: deploykit bench --save",
-        )
-    console = stdout_console()
-    if trend:
+    elif trend:
         for one in found:
             console.print(_course(one))
     else:
         console.print(_newest(found))
+    if saved.damaged:
+        raise typer.Exit(EXIT_USER)
+
+
+def _nothing(saved: SavedRuns, place: Path, network: str | None, machine: str | None) -> UsageError:
+    from deploykit.errors import UsageError
+
+    count = len(saved.runs)
+    if not count:
+        damaged = len(saved.damaged)
+        return UsageError(
+            "There are no saved runs yet." if not damaged else "No saved run can be read.",
+            where=str(place),
+            found=f"{damaged} damaged record{'' if damaged == 1 else 's'}" if damaged else "no record of a run",
+            expected="at least one that deploykit bench --save wrote",
+            next_step="measure with: deploykit bench --save",
+        )
+    wanted = [f"{name} {value}" for name, value in (("network", network), ("machine", machine)) if value]
+    return UsageError(
+        "No saved run is of what is asked for.",
+        where=str(place),
+        found=f"{count} saved run{'' if count == 1 else 's'}, none of {' and '.join(wanted) or 'anything'}",
+        expected="at least one",
+        next_step="leave out --network and --machine to see what there is, or measure with: deploykit bench --save",
+    )
 
 
 def _newest(found: Sequence[Series]) -> Table:
@@ -91,7 +112,12 @@ def _newest(found: Sequence[Series]) -> Table:
     table = Table(
         title="Newest saved latency of one inference",
         title_justify="left",
-        caption="Figures of different runs are no comparison: deploykit compare A B is.",
+        caption="\n".join(
+            (
+                "Figures of different runs are no comparison: deploykit compare A B is.",
+                *_signs(one.last for one in found),
+            )
+        ),
         caption_justify="left",
     )
     for name in ("network", "form", "runtime", "machine"):
@@ -102,9 +128,7 @@ def _newest(found: Sequence[Series]) -> Table:
     for one in found:
         subject, last = one.subject, one.last
         cells = (subject.network, _form(one), subject.runtime, _place(one), str(subject.threads), *_figures(last))
-        table.add_row(
-            *(escape(cell) for cell in (*cells, last.started[:19] + ("" if last.complete else ", cut short")))
-        )
+        table.add_row(*(escape(cell) for cell in (*cells, _when(last))))
     return table
 
 
@@ -115,7 +139,8 @@ def _course(one: Series) -> Table:
     subject = one.subject
     plural = "" if subject.threads == 1 else "s"
     title = f"{subject.network}, {_form(one)}, {subject.runtime}, {subject.threads} thread{plural}, {_place(one)}"
-    table = Table(title=escape(title), title_justify="left")
+    signs = "\n".join(_signs(one.points))
+    table = Table(title=escape(title), title_justify="left", caption=signs or None, caption_justify="left")
     table.add_column("measured", overflow="fold")
     for name in ("median ms", "95 % interval", "FPS", "runs", "change", "bytes"):
         table.add_column(name, justify="right")
@@ -123,9 +148,19 @@ def _course(one: Series) -> Table:
     for point in one.points:
         change = "-" if point.change is None else f"{point.change:+.1%}"
         size = "-" if point.size_bytes is None else f"{point.size_bytes:,}"
-        cells = (point.started[:19], *_figures(point), change, size, (point.content_hash or "-")[:12])
+        cells = (_when(point), *_figures(point), change, size, (point.content_hash or "-")[:12])
         table.add_row(*(escape(cell) for cell in cells))
     return table
+
+
+def _when(point: Point) -> str:
+    return " ".join(part for part in (point.started[:19], signs_of(point.cut_short, point.disturbed)) if part)
+
+
+def _signs(points: Iterable[Point]) -> list[str]:
+    """Return the footnotes of the signs that ``points`` bear."""
+    marked = [signs_of(one.cut_short, one.disturbed) for one in points]
+    return [text for sign, text in FOOTNOTES.items() if any(sign in one for one in marked)]
 
 
 def _form(one: Series) -> str:
@@ -142,7 +177,7 @@ def _figures(point: Point) -> Iterator[str]:
     yield f"{1000 * point.median_s:.3f}"
     low, high = point.interval_s or (None, None)
     yield "-" if low is None or high is None else f"{1000 * low:.3f} to {1000 * high:.3f}"
-    yield f"{1 / point.median_s:.1f}"
+    yield f"{1 / point.median_s:.1f}" if point.median_s else "-"
     yield str(point.runs)
 
 
@@ -160,5 +195,6 @@ def _csv(found: Sequence[Series]) -> str:
             low, high = point.interval_s or ("", "")
             place = (subject.accelerator, subject.driver, subject.machine, point.started)
             figures = (point.median_s, low, high, point.runs, point.size_bytes, point.content_hash, point.artifact)
-            writer.writerow((*own, *place, *figures, point.complete, point.path.as_posix()))
+            marks = (point.stopped, point.preempted, point.cut_short, "; ".join(point.disturbed))
+            writer.writerow((*own, *place, *figures, point.complete, point.path.as_posix(), *marks))
     return text.getvalue()

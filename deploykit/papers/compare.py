@@ -43,7 +43,8 @@ class Line:
     ``deviation_percent`` is ``100 * (measured / stated - 1)``; ``reason`` says why there is none. ``places`` are
     where it is stated. ``merged`` and ``outputs`` say which form was counted: with BatchNorm folded and branches merged
     or as it is trained, and with which outputs. ``metric``: a measured mean IoU is over the portraits or two classes.
-    ``interval``: 95 % of a measured latency; ``measured_at``: when, UTC.
+    ``interval``: 95 % of a measured latency; ``measured_at``: when, UTC; ``cut_short``: why its run ended early, and
+    ``disturbed``: by what it was disturbed, empty where it was not.
     """
 
     recipe: str
@@ -63,6 +64,8 @@ class Line:
     reason: str | None = None
     interval: tuple[float, float] | None = None
     measured_at: str | None = None
+    cut_short: str = ""
+    disturbed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,8 @@ def _times(recipe: str, runs: Sequence[SavedRun]) -> Iterator[Line]:
             reason=_NO_DEVICE,
             interval=None if last.interval_s is None else (1000 * last.interval_s[0], 1000 * last.interval_s[1]),
             measured_at=last.started,
+            cut_short=last.cut_short,
+            disturbed=last.disturbed,
         )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.latency_records import Latency
+from deploykit.latency.machine import share_of_runs, warnings_about
+from deploykit.latency.statistics import two_humps
+from deploykit.latency_records import PREEMPTED, Latency, Stopped
 from deploykit.results.store import SavedRun
 from deploykit.vocab import Precision, Target
 
@@ -30,7 +32,9 @@ class Point:
     """One measured median, in seconds, with its 95 % interval where the run gave one.
 
     ``change`` is the median over that of the point before, minus 1; None for the first. It tells a trend, no verdict:
-    two runs at different times differ for reasons that have nothing to do with the file.
+    two runs at different times differ for reasons that have nothing to do with the file. ``stopped``: why the
+    measurement ended. ``cut_short`` says why there are fewer runs than were asked for, an empty text where there are
+    not; ``disturbed`` are other programs, heat and the like while it ran.
     """
 
     started: str
@@ -43,6 +47,10 @@ class Point:
     complete: bool
     path: Path
     change: float | None = None
+    stopped: Stopped | None = None
+    preempted: float | None = None
+    cut_short: str = ""
+    disturbed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,5 +115,23 @@ def _point(latency: Latency, run: SavedRun, before: Point | None) -> Point:
         size_bytes=latency.size_bytes,
         complete=run.complete,
         path=run.path,
-        change=None if before is None else latency.median_s / before.median_s - 1,
+        change=None if before is None or not before.median_s else latency.median_s / before.median_s - 1,
+        stopped=latency.stopped,
+        preempted=latency.preempted,
+        cut_short=_cut_short(latency, run),
+        disturbed=tuple(_disturbances(latency, run)),
     )
+
+
+def _cut_short(latency: Latency, run: SavedRun) -> str:
+    if not run.complete:
+        return run.ended or Stopped.INTERRUPTED.value
+    return Stopped.INTERRUPTED.value if latency.stopped is Stopped.INTERRUPTED else ""
+
+
+def _disturbances(latency: Latency, run: SavedRun) -> Iterator[str]:
+    if latency.preempted is not None and latency.preempted > PREEMPTED:
+        yield f"other programs had the core during {share_of_runs(latency.preempted)}"
+    if two_humps(latency.own_s):
+        yield "the runs lie in two humps"
+    yield from (one.problem for one in warnings_about(None, run.conditions, latency.threads, latency.affinity))

@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from deploykit.atomic import replacing
 from deploykit.errors import ArtifactError, UsageError
-from deploykit.latency_records import Benchmark, Latency, Machine, OperationTime, RunSummary, Startup, Stopped
+from deploykit.latency_records import (
+    Benchmark,
+    Conditions,
+    Latency,
+    Machine,
+    OperationTime,
+    RunSummary,
+    Startup,
+    Stopped,
+)
 from deploykit.records import RECORD_VERSION, versioned
 from deploykit.vocab import Precision, Target
 
@@ -30,6 +39,22 @@ class SavedRun:
     machine: str
     measured: tuple[Latency, ...]
     complete: bool
+    ended: str = ""
+    conditions: tuple[Conditions, ...] = ()
+
+
+@dataclass(frozen=True)
+class SavedRuns:
+    """What a folder of results holds: every run once, oldest first, and what is none.
+
+    ``damaged`` are records that cannot be read; ``foreign``: files that are no record of deploykit; ``repeated``: a
+    file and the one that holds the same run and counts.
+    """
+
+    runs: tuple[SavedRun, ...]
+    damaged: tuple[ArtifactError, ...] = ()
+    foreign: tuple[Path, ...] = ()
+    repeated: tuple[tuple[Path, Path], ...] = ()
 
 
 def save_run(run: Benchmark, folder: Path = FOLDER) -> Path:
@@ -68,23 +93,44 @@ def machine_folder(machine: Machine) -> str:
     return _UNSAFE.sub("-", machine.name.lower()).strip("-") or "machine"
 
 
-def read_runs(folder: Path = FOLDER) -> tuple[SavedRun, ...]:
-    """Return the saved runs in ``folder`` and one level below it, oldest first; other records there are passed over.
+def read_runs(folder: Path = FOLDER) -> SavedRuns:
+    """Return the saved runs in ``folder`` and one level below it; other records of deploykit there are passed over.
 
-    Raises ArtifactError for a file that is no JSON, and for a run that is damaged or of another version.
+    A run is damaged where its file is no JSON, of another version, or lacks something; the others are read.
     """
-    paths = sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])
-    found = [run for path in paths if (run := _read(path)) is not None]
-    return tuple(sorted(found, key=lambda one: (one.started, one.path)))
+    runs: dict[str, SavedRun] = {}
+    damaged, foreign, repeated = [], [], []
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        try:
+            record = _record(path)
+            if record is None:
+                foreign.append(path)
+            elif record["kind"] == KIND:
+                identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+                if identity in runs:
+                    repeated.append((path, runs[identity].path))
+                else:
+                    runs[identity] = _run(path, record)
+        except ArtifactError as error:
+            damaged.append(error)
+    ordered = sorted(runs.values(), key=lambda one: (one.started, one.path))
+    return SavedRuns(tuple(ordered), tuple(damaged), tuple(foreign), tuple(repeated))
 
 
-def _read(path: Path) -> SavedRun | None:
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return the record at ``path``; None for a file that is none and does not bear the name of one."""
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(record, dict) or record.get("kind") != KIND:
-        return None
+    if isinstance(record, dict) and isinstance(record.get("kind"), str):
+        return record
+    if path.name.startswith(f"{KIND}-"):
+        raise _damaged(path, "no record of deploykit")
+    return None
+
+
+def _run(path: Path, record: dict[str, Any]) -> SavedRun:
     if record.get("deploykit") != RECORD_VERSION:
         raise _damaged(path, f"a record of version {record.get('deploykit')}")
     try:
@@ -96,9 +142,17 @@ def _read(path: Path) -> SavedRun | None:
             machine=str(machine.get("name") or body["measured"][0]["device"] if body["measured"] else ""),
             measured=tuple(_latencies(body["measured"])),
             complete=bool(body.get("complete", True)),
+            ended=str(body.get("ended", "")),
+            conditions=tuple(_conditions(body.get("conditions", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _conditions(rows: Iterable[dict[str, Any]]) -> Iterator[Conditions]:
+    known = {one.name for one in fields(Conditions)}
+    for row in rows:
+        yield Conditions(**{key: value for key, value in row.items() if key in known})
 
 
 def _latencies(rows: list[dict[str, Any]]) -> Iterator[Latency]:

@@ -12,8 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from deploykit.cli.main import app
-from deploykit.errors import ArtifactError, UsageError
-from deploykit.latency_records import Benchmark, Latency, Machine, OperationTime, SkippedLatency, Startup, Stopped
+from deploykit.errors import UsageError
+from deploykit.latency_records import (
+    Benchmark,
+    Conditions,
+    Latency,
+    Machine,
+    OperationTime,
+    SkippedLatency,
+    Startup,
+    Stopped,
+)
 from deploykit.records import versioned
 from deploykit.results.series import series_of
 from deploykit.results.store import machine_folder, read_runs, save_run
@@ -55,14 +64,14 @@ def test_a_run_is_read_back_as_it_was_saved_and_kept_once(tmp_path):
     assert path == save_run(RUN, tmp_path)
     assert path.parent.name == "some-cpu-r-2-ghz-2-cores"
     assert [one.name for one in path.parent.iterdir()] == [path.name]
-    (found,) = read_runs(tmp_path)
+    (found,) = read_runs(tmp_path).runs
     assert found.measured == RUN.measured
     assert (found.started, found.machine, found.complete) == (RUN.started, MACHINE.name, True)
 
 
 def test_two_runs_of_one_second_do_not_write_over_each_other(tmp_path):
     assert save_run(RUN, tmp_path) != save_run(later(0.006, RUN.started), tmp_path)
-    assert len(read_runs(tmp_path)) == 2
+    assert len(read_runs(tmp_path).runs) == 2
 
 
 @pytest.mark.parametrize(
@@ -84,21 +93,86 @@ def test_a_folder_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_pat
     assert [one.name for one in tmp_path.iterdir()] == ["results"]
 
 
-def test_other_records_are_passed_over_and_damaged_ones_are_named(tmp_path):
+def test_other_records_are_passed_over_and_damaged_ones_are_named_beside_the_rest(tmp_path):
     path = save_run(RUN, tmp_path)
+    save_run(later(0.006, "2026-11-23T10:00:00+00:00"), tmp_path)
     (tmp_path / "networks.json").write_text(json.dumps(versioned("networks", [])))
-    assert len(read_runs(tmp_path)) == 1
+    assert len(read_runs(tmp_path).runs) == 2
     whole = path.read_text()
     for damaged in (
         whole[:-20],
         whole.replace('"deploykit": 1', '"deploykit": 99'),
         whole.replace('"target": "onnx"', '"target": "toaster"'),
+        whole.replace('"starts_s": [', '"starts_s": {"a": [').replace('],\n    "steps"', ']},\n    "steps"'),
         json.dumps(versioned("bench", {"measured": [{"artifact": "x", "samples_s": []}]})),
+        "{}",
+        "[" * 100_000,
     ):
         path.write_text(damaged)
-        with pytest.raises(ArtifactError) as refused:
-            read_runs(tmp_path)
-        assert str(path) in str(refused.value)
+        found = read_runs(tmp_path)
+        assert [str(path) in str(one) for one in found.damaged] == [True]
+        assert [one.measured[0].median_s for one in found.runs] == [0.006]
+
+
+def test_a_damaged_record_does_not_hide_the_others_and_the_exit_code_says_so(tmp_path):
+    path = save_run(RUN, tmp_path)
+    save_run(later(0.006, "2026-11-23T10:00:00+00:00"), tmp_path)
+    path.write_text("{}")
+    for arguments in ([], ["--trend"], ["--csv"], ["--json"]):
+        shown = results(tmp_path, *arguments)
+        assert shown.exit_code == 2
+        assert "6.000" in shown.stdout or "0.006" in shown.stdout
+        assert str(path) in shown.stderr
+        assert "no record of deploykit" in shown.stderr
+
+
+def test_a_file_that_is_no_record_is_named_and_harmless(tmp_path):
+    save_run(RUN, tmp_path)
+    (tmp_path / "package.json").write_text("{}")
+    shown = results(tmp_path)
+    assert shown.exit_code == 0
+    assert f"{tmp_path / 'package.json'} is no record of deploykit" in shown.stderr
+
+
+def test_one_run_in_two_files_counts_once_and_is_said(tmp_path):
+    path = save_run(RUN, tmp_path)
+    copy = path.with_name("bench-copy.json")
+    copy.write_text(json.dumps(json.loads(path.read_text())))
+    (one,) = series_of(read_runs(tmp_path).runs)
+    assert len(one.points) == 1
+    shown = results(tmp_path, "--trend")
+    assert shown.exit_code == 0
+    assert "holds the same run as" in shown.stderr
+    assert str(copy) in shown.stderr
+
+
+def in_doubt() -> Benchmark:
+    """A run that Ctrl-C ended, while another program had the core half of the time and the machine was hot."""
+    cut = replace(SINET, stopped=Stopped.INTERRUPTED, away_s=(0.0, 0.001, 0.004))
+    hot = (Conditions(0.0, throttled=0), Conditions(1.0, throttled=7))
+    return replace(RUN, measured=(cut,), complete=False, ended="interrupted", conditions=hot)
+
+
+def test_a_run_in_doubt_is_marked_and_another_is_not(tmp_path):
+    save_run(RUN, tmp_path)
+    (point,) = series_of(read_runs(tmp_path).runs)[0].points
+    assert (point.cut_short, point.disturbed) == ("", ())
+    assert "†" not in results(tmp_path).stdout
+    save_run(replace(in_doubt(), started="2026-11-24T10:00:00+00:00"), tmp_path)
+    (_, point) = series_of(read_runs(tmp_path).runs)[0].points
+    assert point.cut_short == "interrupted"
+    assert ["67% of the runs" in point.disturbed[0], "throttled" in point.disturbed[1]] == [True, True]
+    for arguments in ([], ["--trend"]):
+        text = results(tmp_path, *arguments).stdout
+        assert "*†" in text
+        assert "*: the run was ended early" in text
+        assert "†: something disturbed the run" in text
+    (plain, row) = csv.DictReader(io.StringIO(results(tmp_path, "--csv").stdout))
+    assert (plain["cut_short"], plain["preempted"], plain["disturbed"], plain["stopped"]) == (
+        "", "", "", "precision reached",
+    )  # fmt: skip
+    assert (row["cut_short"], row["stopped"], float(row["preempted"])) == ("interrupted", "interrupted", 2 / 3)
+    assert "throttled for heat" in row["disturbed"]
 
 
 def test_a_series_holds_one_subject_oldest_first_with_each_change(tmp_path):
@@ -106,12 +180,12 @@ def test_a_series_holds_one_subject_oldest_first_with_each_change(tmp_path):
     save_run(later(0.006, "2026-11-23T10:00:00+00:00"), tmp_path)
     save_run(replace(RUN, measured=(SINET, other)), tmp_path)
     save_run(later(0.004, "2026-11-22T10:00:00+00:00"), tmp_path)
-    one, two = series_of(read_runs(tmp_path))
+    one, two = series_of(read_runs(tmp_path).runs)
     assert (one.subject.threads, two.subject.threads) == (1, 2)
     assert [point.median_s for point in one.points] == [0.005, 0.004, 0.006]
     assert [point.change for point in one.points] == [None, pytest.approx(-0.2), pytest.approx(0.5)]
-    assert series_of(read_runs(tmp_path), network="elb") == ()
-    assert series_of(read_runs(tmp_path), machine="other") == ()
+    assert series_of(read_runs(tmp_path).runs, network="elb") == ()
+    assert series_of(read_runs(tmp_path).runs, machine="other") == ()
 
 
 def results(*arguments: str | Path):

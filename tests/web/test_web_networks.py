@@ -35,7 +35,7 @@ def test_the_benchmark_of_a_network_is_an_ordinary_record(network: str, tmp_path
         assert len(one.samples_s) >= 5
         assert not any("otherwise than the host" in note for note in one.notes)
     save_run(result, tmp_path / "results")
-    assert read_runs(tmp_path / "results")[0].measured == result.measured
+    assert read_runs(tmp_path / "results").runs[0].measured == result.measured
 
 
 def agreed(browser, subjects) -> None:

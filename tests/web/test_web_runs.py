@@ -43,7 +43,7 @@ def test_a_whole_benchmark_is_a_record_like_any_other(tmp_path) -> None:
     assert "Chromium 156.0" in result.machine.system
     assert [one.reason for one in result.skipped] == ["not measured: the page left it out"]
     saved = save_run(result, tmp_path)
-    (again,) = read_runs(tmp_path)
+    (again,) = read_runs(tmp_path).runs
     assert again.path == saved
     assert again.measured == (latency,)
 
