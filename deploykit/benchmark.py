@@ -14,7 +14,15 @@ from deploykit.latency.drivers.host import measure_on_host, timed_elsewhere, unm
 from deploykit.latency.drivers.options import DeviceOptions
 from deploykit.latency.drivers.table import Driver, driver_of, measure_on_device
 from deploykit.latency.inputs import photos_in
-from deploykit.latency.measure import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, PRECISION_TARGET, Protocol, check_plan
+from deploykit.latency.measure import (
+    MAX_SECONDS,
+    MIN_RUNS,
+    MIN_SECONDS,
+    PRECISION_TARGET,
+    Protocol,
+    check_plan,
+    told_of_time,
+)
 from deploykit.latency.profile import GraphValue, Values, with_modules
 from deploykit.latency.subjects import Subject, exported_subjects, find_subjects
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency
@@ -116,6 +124,7 @@ def bench(
             return measure_in_browser(which, subjects, protocol, threads=counts, accelerators=asked, report=say)
         options = replace(device_options or DeviceOptions(), threads=counts)
         result = measure_on_device(device, subjects, protocol, options, recipe=chosen, photos=photos, report=say)
+        result = replace(result, measured=tuple(told_of_time(one, protocol) for one in result.measured))
         return _with_modules(result, subjects, None, say) if profile else result
     with tempfile.TemporaryDirectory(prefix="deploykit-bench-") as folder:
         skipped: tuple[SkippedLatency, ...] = ()
@@ -140,7 +149,8 @@ def bench(
         )
     if profile:
         result = _with_modules(result, subjects, network, say)
-    return replace(result, skipped=(*result.skipped, *skipped))
+    measured = tuple(told_of_time(one, protocol) for one in result.measured)
+    return replace(result, measured=measured, skipped=(*result.skipped, *skipped))
 
 
 def _require_page_can(protocol: Protocol, photos: Sequence[Path], device: str) -> None:

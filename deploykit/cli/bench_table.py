@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deploykit.latency_records import Benchmark, Latency, Startup
 
 MOST_OPERATIONS = 15
-_SHORT = {"precision reached": "precise", "runs done": "runs", "time is up": "time", "interrupted": "interrupted"}
+_SHORT = {"precision reached": "precise", "runs done": "runs", "time is up": "time is up", "interrupted": "interrupted"}
 
 
 def tables(result: Benchmark) -> Iterator[Table]:

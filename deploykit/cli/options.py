@@ -37,8 +37,10 @@ SizeOption = Annotated[
     typer.Option("--size", metavar="HxW", help="Another input size than the recipe's.", show_default=False),
 ]
 # How long each file is measured, where several rules say so.
-RunsOption = Annotated[int, typer.Option("--runs", help="At least so many runs of each.")]
-SecondsOption = Annotated[float, typer.Option("--seconds", help="At least so many seconds of runs of each.")]
+RunsOption = Annotated[int, typer.Option("--runs", help="At least so many runs of each, if --max-seconds allows.")]
+SecondsOption = Annotated[
+    float, typer.Option("--seconds", help="At least so many seconds of runs of each, if --max-seconds allows.")
+]
 PrecisionTargetOption = Annotated[
     str,
     typer.Option(
@@ -48,7 +50,11 @@ PrecisionTargetOption = Annotated[
     ),
 ]
 MaxSecondsOption = Annotated[
-    float, typer.Option("--max-seconds", help="But for no more than so many seconds of runs of each.")
+    float,
+    typer.Option(
+        "--max-seconds",
+        help="No more than so many seconds of runs of each, whatever else is asked for; 5 runs are done in any case.",
+    ),
 ]
 ResultsDirOption = Annotated[
     Path | None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deploykit.errors import UsageError
+from deploykit.latency_records import Latency, Stopped
 
 MIN_RUNS = 50
 MIN_SECONDS = 1.0
@@ -23,7 +24,8 @@ class Protocol:
     Warm-up: at least so many runs and seconds (half a second is what LiteRT's benchmark_model takes), until the medians
     of three windows of runs in a row are within ``warmup_change`` of each other, at most ``max_warmup_seconds``. Then
     at least ``min_runs`` and ``min_seconds``, and on until the 95 % interval of the median reaches no further than
-    ``precision_target``, a share of the median, to either side (None: not asked for), or ``max_seconds`` are over.
+    ``precision_target``, a share of the median, to either side (None: not asked for). ``max_seconds`` wins over all of
+    it, after a handful of runs; the warm-up takes no longer either.
     ``affinity``: the cores to pin to, "auto" for idle ones, as many as threads, or None. ``startup`` measures loading
     and the first inference in a process for each as well; ``profile`` the time of each operation.
     """
@@ -50,6 +52,18 @@ class Protocol:
     def limits(self) -> dict[str, Any]:
         """Return what the plan of the agent says of limits."""
         return {key: value for key, value in asdict(self).items() if key not in _NOT_LIMITS}
+
+
+def told_of_time(latency: Latency, protocol: Protocol) -> Latency:
+    """Return ``latency`` with a note where its time was up before it had the runs and seconds of ``protocol``."""
+    runs, seconds = len(latency.samples_s), sum(latency.samples_s)
+    if latency.stopped is not Stopped.TIME or latency.summaries:
+        return latency
+    if runs >= protocol.min_runs and seconds >= protocol.min_seconds:
+        return latency
+    least = f"at least {protocol.min_runs} runs and {protocol.min_seconds:g} s were asked for"
+    note = f"time was up after {runs} run{'' if runs == 1 else 's'} of {seconds:.2g} s together, and {least}: "
+    return replace(latency, notes=(*latency.notes, note + "give it more with --max-seconds"))
 
 
 def check_plan(

@@ -20,7 +20,19 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes ar
 def _measuring(folder: Path) -> tuple[subprocess.Popen[str], str]:
     """Start a measurement without an end; return it, and what it says until it measures."""
     path = write_onnx(folder / "m.onnx")
-    command = [sys.executable, "-m", "deploykit", "bench", str(path), "--runs", "100000000", "--json", "--no-startup"]
+    command = [
+        sys.executable,
+        "-m",
+        "deploykit",
+        "bench",
+        str(path),
+        "--runs",
+        "100000000",
+        "--max-seconds",
+        "100000",
+        "--json",
+        "--no-startup",
+    ]
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True

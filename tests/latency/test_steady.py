@@ -95,7 +95,7 @@ def test_a_block_begins_with_a_run_that_does_not_count() -> None:
 
 def test_a_slow_subject_does_its_least_and_a_fast_one_covers_the_same_time() -> None:
     stage = Stage()
-    stage.measure(stage.turn("slow", repeat(300 * MS)), stage.turn("fast", repeat(MS)))
+    stage.measure(stage.turn("slow", repeat(190 * MS)), stage.turn("fast", repeat(MS)))
     ends = {one["subject"]: one for one in stage.events if one["event"] == "samples"}
     runs = {
         name: sum(len(o["samples_s"]) for o in stage.events if o.get("samples_s") and o["subject"] == name)
@@ -151,6 +151,32 @@ def test_what_ended_it_is_said(share: float, changed: dict[str, Any], why: str) 
     if why == TIME:
         assert 3.0 <= total < 3.2
         assert reach > 0.001
+
+
+@pytest.mark.parametrize(
+    ("run_ms", "max_seconds", "runs"), [(300, 3.0, 10), (300, 0.5, 5), (300, 0.0, 5), (2000, 3.0, 5), (1, 0.2, 200)]
+)
+@pytest.mark.parametrize("target", [None, 0.02])
+def test_time_wins_over_runs_and_seconds_after_a_handful(
+    run_ms: int, max_seconds: float, runs: int, target: float | None
+) -> None:
+    stage = Stage()
+    changed = {"min_runs": 1000, "min_seconds": 60.0, "max_seconds": max_seconds, "precision_target": target}
+    blocks = stage.measure(stage.turn("a", repeat(run_ms * MS), **changed))
+    done = sum(len(one["samples_s"]) for one in blocks)
+    assert runs <= done <= 1.1 * runs
+    (stopped,) = [one for one in stage.events if one["event"] == "stopped"]
+    assert stopped["why"] == TIME
+    (warm,) = [one for one in stage.events if one["event"] == "warm"]
+    assert warm["seconds"] <= max(min(3.0, max_seconds) + run_ms / 1000, 3 * run_ms / 1000)
+
+
+def test_one_whose_time_is_up_waits_for_no_other() -> None:
+    stage = Stage()
+    changed = {"min_runs": 10_000, "max_seconds": 2.0}
+    blocks = stage.measure(stage.turn("slow", repeat(100 * MS), **changed), stage.turn("fast", repeat(MS), **changed))
+    for name in ("slow", "fast"):
+        assert 2.0 <= sum(sum(one["samples_s"]) for one in blocks if one["subject"] == name) < 2.15
 
 
 def test_more_noise_needs_more_runs_for_the_same_precision() -> None:

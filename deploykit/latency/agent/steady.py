@@ -21,6 +21,8 @@ Found = Mapping[str, list[Any]]
 
 PRECISION, RUNS, TIME = "precision reached", "runs done", "time is up"
 _MOST_RUNS = 2000
+# Time wins over everything else after so many runs.
+LEAST_RUNS = 5
 # A block of at least so many runs begins with one that does not count: the caches are full of something else.
 _SETTLES = 4
 _WINDOW_RUNS, _WINDOW_SECONDS = 5, 0.1
@@ -57,17 +59,25 @@ class Turn:
         self.runs += len(found["samples_s"])
         self.seconds += sum(found["samples_s"])
 
+    def time_is_up(self) -> bool:
+        """Whether it has to stop: its time is over, and a handful of runs is done."""
+        return bool(self.seconds >= self.limits["max_seconds"] and self.runs >= LEAST_RUNS)
+
+    def least_is_done(self) -> bool:
+        """Whether it has the runs and the seconds that were asked for."""
+        return bool(self.runs >= self.limits["min_runs"] and self.seconds >= self.limits["min_seconds"])
+
     def enough(self, *, exactly: bool = False) -> bool:
-        """Whether it may stop: the least is done, and nobody asks for precision, or it is reached, or time is up.
+        """Whether it may stop: time is up, or the least is done, and precision is reached or nobody asks for it.
 
         The interval is that of a few blocks before, unless it is to be known ``exactly``. It has to be narrow twice,
         some blocks apart: of many looks one may be narrow by chance.
         """
-        limits = self.limits
-        if self.runs < limits["min_runs"] or self.seconds < limits["min_seconds"]:
+        if self.time_is_up():
+            return True
+        if not self.least_is_done():
             return False
-        target: float | None = limits["precision_target"]
-        if target is None or self.seconds >= limits["max_seconds"]:
+        if self.limits["precision_target"] is None:
             return True
         if len(self.blocks) >= (self._looked + 1 if exactly else _GROWTH * self._looked):
             self._look()
@@ -77,6 +87,8 @@ class Turn:
         """Return why it stopped, and take the interval of all runs."""
         self._look()
         target = self.limits["precision_target"]
+        if not self.least_is_done():
+            return TIME
         if target is None:
             return RUNS
         return PRECISION if self._width <= target else TIME
@@ -95,21 +107,25 @@ def warm_up(turn: Turn, emit: Emit, clock: Clock = time.perf_counter_ns) -> None
     limits = turn.limits
     medians: list[float] = []
     runs, total, stable = 0, 0.0, False
+    longest = min(limits["max_warmup_seconds"], limits["max_seconds"])
     while not (stable and runs >= limits["warmup_runs"] and total >= limits["warmup_seconds"]):
-        if total >= limits["max_warmup_seconds"] and runs >= limits["warmup_runs"]:
+        if total >= longest and runs >= limits["warmup_runs"]:
             break
         window: list[float] = []
-        while len(window) < _WINDOW_RUNS or sum(window) < _WINDOW_SECONDS:
-            window.extend(_own(_runs(turn, 1, clock)))
-            if total + sum(window) >= limits["max_warmup_seconds"] and len(window) + runs >= limits["warmup_runs"]:
+        spent = 0.0
+        while len(window) < _WINDOW_RUNS or spent < _WINDOW_SECONDS:
+            found = _runs(turn, 1, clock)
+            window.extend(_own(found))
+            spent += sum(found["samples_s"])
+            if total + spent >= longest and len(window) + runs >= limits["warmup_runs"]:
                 break
-        runs, total = runs + len(window), total + sum(window)
+        runs, total = runs + len(window), total + spent
         medians.append(statistics.median(window))
         last = medians[-_STEADY_WINDOWS:]
         stable = len(last) == _STEADY_WINDOWS and max(last) - min(last) <= limits["warmup_change"] * min(last)
     turn.session.steps()
     one = max(medians[-1], 1e-9)
-    least = max(limits["min_runs"], limits["min_seconds"] / one)
+    least = min(max(limits["min_runs"], limits["min_seconds"] / one), max(limits["max_seconds"] / one, LEAST_RUNS))
     turn.runs_of_a_block = max(1, min(int(limits["block_seconds"] / one), int(least / LEAST_GROUPS), _MOST_RUNS))
     emit("warm", subject=turn.name, runtime=turn.session.runtime, runs=runs, seconds=round(total, 6), stable=stable)
 
@@ -125,8 +141,8 @@ def sample(
 ) -> None:
     """Sample rounds of one block for each turn, in an order drawn anew each time, until all have enough.
 
-    One that has enough goes on while others have not, so that all cover the same stretch of time. A run that raises
-    ends its turn: the exception goes out as a ``problem``.
+    One that has enough goes on while others have not, so that all cover the same stretch of time, until its own time is
+    up. A run that raises ends its turn: the exception goes out as a ``problem``.
     """
     order = random.Random(seed)
     emit("conditions", **read_conditions())
@@ -134,7 +150,8 @@ def sample(
     going = list(turns)
     block = 0
     while going and not (all(turn.enough() for turn in going) and all(turn.enough(exactly=True) for turn in going)):
-        for turn in order.sample(going, len(going)):
+        in_time = [turn for turn in going if not turn.time_is_up()]
+        for turn in order.sample(in_time, len(in_time)):
             try:
                 if turn.runs_of_a_block >= _SETTLES:
                     turn.session.run()

@@ -67,9 +67,9 @@ def measure_rounds(
 ) -> None:
     """Fill ``jobs`` with sessions. ``take`` runs one session; a text is the reason why the job cannot be measured.
 
-    Sessions begin in seconds since ``started``. Each job gets the least that ``protocol`` asks for; then its time is
-    what passed during its sessions, starts and warm-ups among them. What ``take`` raises ends it, and what the jobs
-    hold by then stays.
+    Sessions begin in seconds since ``started``. Each job gets so many that an interval can be taken; its time is what
+    passed during its sessions, starts and warm-ups among them, and when it is up there are no more. What ``take``
+    raises ends it, and what the jobs hold by then stays.
     """
     order = random.Random(protocol.seed)
     while open_jobs := [job for job in jobs if job.stopped is None and not job.dropped]:
@@ -97,11 +97,14 @@ def reason_of(error: BaseException) -> str:
 def _why_stop(job: Job, protocol: Protocol) -> Stopped | None:
     runs = sum(one.runs for one in job.sessions)
     seconds = sum(one.runs * one.mean_s for one in job.sessions)
-    if len(job.sessions) < MIN_SESSIONS or runs < protocol.min_runs or seconds < protocol.min_seconds:
+    if len(job.sessions) < MIN_SESSIONS:
         return None
+    time_is_up = job.spent_s >= protocol.max_seconds
+    if runs < protocol.min_runs or seconds < protocol.min_seconds:
+        return Stopped.TIME if time_is_up else None
     if protocol.precision_target is None:
         return Stopped.RUNS
     (low, high), middle = job.interval_s(), statistics.median(job.centers_s)
     if max(high - middle, middle - low) <= protocol.precision_target * middle:
         return Stopped.PRECISION
-    return Stopped.TIME if job.spent_s >= protocol.max_seconds else None
+    return Stopped.TIME if time_is_up else None
