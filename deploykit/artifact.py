@@ -231,11 +231,21 @@ def require_unchanged(artifact: Artifact) -> Artifact:
         raise ArtifactError(
             "The file is not the one that its manifest describes.",
             where=str(artifact.path),
-            found="changed, missing or added: " + ", ".join(changed),
+            found=_differences(artifact, changed),
             expected=f"the files of {MANIFEST} beside it",
             next_step="export again",
         )
     return artifact
+
+
+def _differences(artifact: Artifact, changed: tuple[str, ...]) -> str:
+    """Return in words what became of each of the ``changed`` files."""
+    now = {item.path for item in hash_files(artifact.path)} if artifact.path.exists() else set()
+    then = {item.path for item in artifact.files}
+    return ", ".join(
+        f"{name} is {'changed' if name in now & then else 'missing' if name in then else 'not in the manifest'}"
+        for name in changed
+    )
 
 
 def _artifact(body: dict[str, Any], folder: Path) -> Artifact:

@@ -10,7 +10,8 @@ from pathlib import Path
 from deploykit.artifact import find_artifacts
 from deploykit.errors import DeploykitError, UsageError
 from deploykit.graph.graph import sources
-from deploykit.latency.drivers.host import measure_on_host, timed_elsewhere, unmeasurable
+from deploykit.latency.arguments import check_bench
+from deploykit.latency.drivers.host import measure_on_host
 from deploykit.latency.drivers.options import DeviceOptions
 from deploykit.latency.drivers.table import Driver, driver_of, measure_on_device
 from deploykit.latency.inputs import photos_in
@@ -20,11 +21,10 @@ from deploykit.latency.measure import (
     MIN_SECONDS,
     PRECISION_TARGET,
     Protocol,
-    check_plan,
     told_of_time,
 )
 from deploykit.latency.profile import GraphValue, Values, with_modules
-from deploykit.latency.subjects import Subject, exported_subjects, find_subjects
+from deploykit.latency.subjects import Subject, exported_subjects, find_subjects, timed_elsewhere, unmeasurable
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency
 from deploykit.lowering import lower_exactly
 from deploykit.network import LoadedNetwork, load_network
@@ -80,16 +80,25 @@ def bench(
         DeviceError: the device cannot be reached, or nothing could be measured on it.
     """
     say = report or (lambda message: None)
-    for count in (threads,) if isinstance(threads, int) else threads:
-        check_plan(count, runs, seconds, max_seconds, precision_target)
+    counts = (threads,) if isinstance(threads, int) else tuple(threads)
     paths = [Path(path) for path in artifacts]
-    if paths and output_dir is not None:
-        raise UsageError(
-            "ARTIFACT and --output-dir do not go together.",
-            found=f"{', '.join(map(str, paths))} and {output_dir}",
-            expected="files to measure, or the folder to look for them in",
-        )
-    photos = photos_in(None if images is None else Path(images))
+    place = None if images is None else Path(images)
+    check_bench(
+        paths,
+        output_dir=output_dir,
+        recipe=recipe,
+        images=place,
+        compiled=compiled,
+        end_to_end=end_to_end,
+        threads=counts,
+        runs=runs,
+        seconds=seconds,
+        max_seconds=max_seconds,
+        precision_target=precision_target,
+        affinity=affinity,
+        device=device,
+    )
+    photos = photos_in(place)
     chosen = load_recipe(recipe) if recipe else None
     subjects = find_subjects(paths) if paths else _found(output_dir, chosen)
     if compiled and chosen is None and subjects:
@@ -108,13 +117,6 @@ def bench(
         profile=profile,
     )
     if driver_of(device)[0] is not Driver.HOST:
-        if compiled or end_to_end:
-            raise UsageError(
-                "PyTorch and the steps around the inference are measured on this machine only.",
-                found=f"--device {device} with {'--compile' if compiled else '--end-to-end'}",
-                expected="one of them",
-            )
-        counts = (threads,) if isinstance(threads, int) else tuple(threads)
         driver, which = driver_of(device)
         if driver is Driver.BROWSER:
             _require_page_can(protocol, photos, device)
@@ -141,7 +143,7 @@ def bench(
             network=network,
             compiled=compiled,
             recipe=chosen,
-            threads=threads,
+            threads=counts,
             protocol=protocol,
             photos=photos,
             end_to_end=end_to_end,
@@ -233,13 +235,6 @@ def _recipe_at_hand(artifact: Artifact) -> Recipe:
 
 
 def _found(output_dir: Path | None, recipe: Recipe | None) -> tuple[Subject, ...]:
-    if output_dir is not None and not output_dir.is_dir():
-        raise UsageError(
-            "The output folder cannot be read.",
-            where=str(output_dir),
-            found="a file" if output_dir.exists() else "nothing",
-            expected="a folder with what deploykit export wrote",
-        )
     artifacts = find_artifacts(output_dir or DEFAULT_FOLDER)
     return exported_subjects(one for one in artifacts if recipe is None or one.recipe == recipe.name)
 

@@ -10,25 +10,26 @@ from pathlib import Path
 
 from deploykit.artifact import hash_files, hash_items
 from deploykit.comparison_records import Judgement, LatencyComparison, Side, median_of
-from deploykit.errors import DeploykitError, TargetError, UsageError
+from deploykit.errors import DeploykitError, UsageError
 from deploykit.inspection import inspect_file
 from deploykit.latency.agent.cores import chosen
+from deploykit.latency.arguments import PYTORCH, check_compare
 from deploykit.latency.contender import Contender, Opened
-from deploykit.latency.drivers.host import EAGER, unmeasurable
+from deploykit.latency.drivers.host import EAGER
 from deploykit.latency.duel import Duel
 from deploykit.latency.inputs import photos_in
-from deploykit.latency.instructions import NOT_AVX512, count_instructions, require_valgrind
+from deploykit.latency.instructions import NOT_AVX512, count_instructions
 from deploykit.latency.machine import device_name, share_of_runs, this_machine, warnings_about
 from deploykit.latency.pairs import ERROR, MARGIN, MIN_ROUNDS, as_samples, judge
 from deploykit.latency.schedule import A, B
-from deploykit.latency.subjects import Subject, find_subjects
+from deploykit.latency.subjects import Subject
 from deploykit.latency.trial import Trial, run_trial
 from deploykit.latency_records import PREEMPTED, Conditions, Machine, Warned
 from deploykit.recipe import load_recipe
 
 MAX_SECONDS = 30.0
-PYTORCH = "pytorch:"
 _SPINNING = "threads of the session that ran before may still spin while another one runs: --threads 1 is surer"
+Entered = tuple[Contender, Subject | None]
 
 
 def compare(
@@ -58,27 +59,30 @@ def compare(
         ArtifactError: a file that is missing or damaged, or that its runtime does not load or run.
         TargetError: a runtime that is not here, or no valgrind.
     """
-    _check(margin, max_seconds, threads)
+    named = (str(first), str(second))
+    subjects = check_compare(
+        named,
+        margin=margin,
+        max_seconds=max_seconds,
+        threads=threads,
+        recipe=recipe,
+        images=images,
+        instructions=instructions,
+    )
     say = report or (lambda message: None)
     photos = photos_in(images)
-    sides = _sides((str(first), str(second)), recipe, photos)
-    if instructions:
-        require_valgrind()
+    sides = _sides(named, subjects, recipe, photos)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     affinity = tuple(chosen("auto", threads))
     say("opening both")
     one, two = (contender for contender, _ in sides)
-    counted: tuple[int | None, ...] = (None, None)
+    counted: Sequence[int | None] = (None, None)
     with Duel(one, two, threads, affinity) as duel:
         _require_like_inputs(sides, duel.opened)
         trial = run_trial(duel, max_seconds, margin=margin, seed=seed, error=error, report=say)
-        if instructions:
-            with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-                inputs = duel.save_inputs(Path(folder))
-                counted = tuple(
-                    None if subject is None else count_instructions(subject, given, say)
-                    for (_, subject), given in zip(sides, inputs, strict=True)
-                )
+        complete = trial.complete
+        if instructions and complete:
+            counted, complete = _counted(duel, sides, say)
     machine = this_machine()
     figures = [_figures(subject) for _, subject in sides]
     notes = tuple(note for _, found in figures for note in found)
@@ -110,8 +114,24 @@ def compare(
         warnings=_warnings(machine, duel.conditions, trial, threads, affinity),
         notes=(*notes, *((NOT_AVX512,) if instructions else ()), *((_SPINNING,) if threads > 1 else ())),
         started=started,
-        complete=trial.complete,
+        complete=complete,
     )
+
+
+def _counted(
+    duel: Duel, sides: tuple[Entered, Entered], say: Callable[[str], None]
+) -> tuple[Sequence[int | None], bool]:
+    """Return the instructions of both sides, and whether they were counted to the end: Ctrl-C keeps what there is."""
+    counted: list[int | None] = [None, None]
+    try:
+        with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+            inputs = duel.save_inputs(Path(folder))
+            for index, ((_, subject), given) in enumerate(zip(sides, inputs, strict=True)):
+                if subject is not None:
+                    counted[index] = count_instructions(subject, given, say)
+    except KeyboardInterrupt:
+        return counted, False
+    return counted, True
 
 
 def judged_again(found: LatencyComparison, error: float) -> Judgement:
@@ -119,36 +139,12 @@ def judged_again(found: LatencyComparison, error: float) -> Judgement:
     return judge(as_samples(found.rounds), margin=found.judgement.margin, seed=found.seed, error=error)
 
 
-def _check(margin: float, max_seconds: float, threads: int) -> None:
-    rows = (
-        ("--margin", margin, 0 < margin < 1, "more than 0 and less than 100 %"),
-        ("--max-seconds", max_seconds, math.isfinite(max_seconds) and max_seconds > 0, "more than 0"),
-        ("--threads", threads, threads >= 1, "at least 1"),
-    )
-    for option, found, good, expected in rows:
-        if not good:
-            raise UsageError(f"{option} is out of range.", found=str(found), expected=expected)
-
-
-Entered = tuple[Contender, Subject | None]
-
-
-def _sides(named: Sequence[str], recipe: str | None, photos: tuple[Path, ...]) -> tuple[Entered, Entered]:
-    files = [Path(name) for name in named if not name.startswith(PYTORCH)]
-    if not files and len(set(named)) == 1:
-        raise UsageError("The same network is given twice.", found=named[0], expected="two different things")
-    subjects = find_subjects(files)
-    if len(subjects) > len(files):
-        raise UsageError(
-            "A folder holds several artifacts.",
-            where=" or ".join(str(path) for path in files if path.is_dir()),
-            found=", ".join(one.name for one in subjects),
-            expected="one file for each side",
-            next_step="name the files themselves",
-        )
-    told = iter(subjects)
+def _sides(
+    named: Sequence[str], subjects: Sequence[Subject | None], recipe: str | None, photos: tuple[Path, ...]
+) -> tuple[Entered, Entered]:
     one, two = (
-        _network(name, photos) if name.startswith(PYTORCH) else _file(next(told), recipe, photos) for name in named
+        _network(name, photos) if subject is None else (Contender(subject.name, subject.path, recipe, photos), subject)
+        for name, subject in zip(named, subjects, strict=True)
     )
     return one, two
 
@@ -156,18 +152,6 @@ def _sides(named: Sequence[str], recipe: str | None, photos: tuple[Path, ...]) -
 def _network(name: str, photos: tuple[Path, ...]) -> Entered:
     recipe = name.removeprefix(PYTORCH)
     return Contender(f"{EAGER}: {load_recipe(recipe).name}", None, recipe, photos), None
-
-
-def _file(subject: Subject, recipe: str | None, photos: tuple[Path, ...]) -> Entered:
-    reason = unmeasurable(subject.target)
-    if reason:
-        raise TargetError(
-            "The file cannot be measured on this machine.",
-            where=str(subject.path),
-            found=reason,
-            expected="a file whose runtime is here",
-        )
-    return Contender(subject.name, subject.path, recipe, photos), subject
 
 
 def _require_like_inputs(sides: tuple[Entered, Entered], opened: tuple[Opened, Opened]) -> None:

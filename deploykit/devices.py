@@ -84,7 +84,7 @@ def _browser() -> ReachableDevices:
     try:
         page_files()
     except UsageError as error:
-        return _row(Driver.BROWSER, False, (), error.message, error.next_step or "")
+        return _row(Driver.BROWSER, False, (), error.message.rstrip("."), error.next_step or "")
     found = find_chromium()
     if found is None:
         step = f"install Chromium, or {VARIABLE}=/its/path; browser:lan needs a phone alone"

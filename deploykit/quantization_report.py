@@ -12,9 +12,9 @@ from pathlib import Path
 from deploykit.errors import DeploykitError, RecipeError, UsageError
 from deploykit.evaluation.evaluate import Options, evaluate
 from deploykit.evaluation.records import Evaluation, EvaluationRun, Summary
-from deploykit.latency.drivers.host import measure_on_host, unmeasurable
+from deploykit.latency.drivers.host import measure_on_host
 from deploykit.latency.measure import MIN_RUNS, MIN_SECONDS, Protocol, check_plan
-from deploykit.latency.subjects import exported_subjects
+from deploykit.latency.subjects import exported_subjects, unmeasurable
 from deploykit.latency_records import Latency
 from deploykit.lowering import MAX_DROP, ExportOptions, options_for
 from deploykit.network import LoadedNetwork

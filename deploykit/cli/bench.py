@@ -111,11 +111,11 @@ def bench(
     Without ARTIFACT those in the output folder are taken; where there are none, the default recipe is exported into
     a temporary folder and measured beside PyTorch eager.
     """
-    from deploykit.benchmark import bench as measure
     from deploykit.cli.bench_table import body, sentences, tables
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
     from deploykit.latency.argument_texts import parse_cores, parse_share, parse_threads
+    from deploykit.latency.arguments import check_bench
     from deploykit.latency.drivers.options import DeviceOptions, benchmark_model_path
     from deploykit.latency.recording import INTERRUPTED
     from deploykit.records import versioned
@@ -123,7 +123,25 @@ def bench(
 
     if results_dir is not None and not save:
         raise UsageError("Nothing is saved.", where="--results-dir", expected="--save beside it")
-    counts, target = parse_threads(threads), parse_share(precision_target)
+    counts, target, cores = parse_threads(threads), parse_share(precision_target), parse_cores(affinity)
+    check_bench(
+        artifacts or (),
+        output_dir=output_dir,
+        recipe=recipe,
+        images=images,
+        compiled=compiled,
+        end_to_end=end_to_end,
+        threads=counts,
+        runs=runs,
+        seconds=seconds,
+        max_seconds=max_seconds,
+        precision_target=target,
+        affinity=cores,
+        device=device,
+    )
+    # Only now what takes seconds to import.
+    from deploykit.benchmark import bench as measure
+
     with progress("bench") as say:
         result = measure(
             artifacts or (),
@@ -135,7 +153,7 @@ def bench(
             seconds=seconds,
             max_seconds=max_seconds,
             precision_target=target,
-            affinity=parse_cores(affinity),
+            affinity=cores,
             startup=startup,
             profile=profile,
             images=images,

@@ -122,7 +122,8 @@ def _steady(result: Benchmark) -> Table:
     if measured:
         caption = f"ratio: median time over that of {escape(measured[0].artifact)}, measured in turn with it; "
         caption += "every number of threads runs on its own; " if several else ""
-        caption += "±: reach of the 95 % interval of the median; ended: why it went on no longer"
+        caption += "±: reach of the 95 % interval of the median; ended: the reason, where precise is "
+        caption += "an interval as narrow as asked for, and runs are as many as asked for"
     table = _table(title, caption)
     table.add_column("artifact", overflow="fold")
     texts = ("target", "precision")

@@ -24,10 +24,14 @@ class FailIf(StrEnum):
 
 
 def compare(
-    first: Annotated[
-        str, typer.Argument(metavar="A", help="An exported file, its folder, or pytorch:RECIPE.", show_default=False)
-    ],
-    second: Annotated[str, typer.Argument(metavar="B", help="The same, judged relative to A.", show_default=False)],
+    named: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="A B",
+            help="Exported files, their folders, or pytorch:RECIPE; B is judged relative to A.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     margin: Annotated[str, typer.Option("--margin", help="Smaller differences are none; 2% or 0.02.")] = "2%",
     max_seconds: Annotated[
@@ -60,15 +64,29 @@ def compare(
     slower, no difference above the margin, or inconclusive; each of them exits with 0 unless --fail-if says otherwise.
     """
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
-    from deploykit.comparison import compare as run
     from deploykit.errors import EXIT_INTERRUPTED
+    from deploykit.latency.arguments import check_compare
     from deploykit.records import versioned
 
+    sides, part = tuple(named or ()), _part(margin)
+    check_compare(
+        sides,
+        margin=part,
+        max_seconds=max_seconds,
+        threads=threads,
+        recipe=recipe,
+        images=images,
+        instructions=instructions,
+    )
+    # Only now what takes seconds to import.
+    from deploykit.comparison import compare as run
+
+    first, second = sides
     with progress("compare") as say:
         found = run(
             first,
             second,
-            margin=_part(margin),
+            margin=part,
             max_seconds=max_seconds,
             threads=threads,
             recipe=recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,22 @@ def _subjects(items: Sequence[tuple[Path, Artifact | None]]) -> tuple[Subject, .
         Subject(name, path, target_of(path), sum(one.size_bytes for one in hash_files(path)), artifact)
         for name, (path, artifact) in zip(names, items, strict=True)
     )
+
+
+def unmeasurable(target: Target) -> str:
+    """Return why files of ``target`` cannot be measured on this machine, or an empty text where they can."""
+    row = TARGETS[target]
+    missing = f"not installed: {', '.join(row.missing())}; {row.install_command()}" if row.missing() else ""
+    return timed_elsewhere(target) or missing
+
+
+def timed_elsewhere(target: Target) -> str:
+    """Return why this machine can never time files of ``target``, or an empty text where it can, given the packages."""
+    if target is Target.COREML and sys.platform != "darwin":
+        return "Core ML needs macOS; the reference interpreter's speed says nothing about it"
+    if target is Target.COREAI:
+        return "a Core AI file runs here in a process of its own, to verify it; that says nothing about its speed"
+    return ""
 
 
 def short_names(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def run_trial(
     """Return the verdict on the second of ``duel``, after at most ``max_seconds`` from the first round on.
 
     ``error`` is the chance of finding a difference where there is none.
-    Ctrl-C ends it with what there is; before the first look it is passed on.
+    Ctrl-C ends it with what there is, which before the first look is judged as there.
     """
     say = report or (lambda message: None)
     rounds: list[Round] = []
@@ -55,7 +55,7 @@ def run_trial(
                 break
     except KeyboardInterrupt:
         if judgement is None:
-            raise
+            judgement = judge(as_samples(rounds), margin=margin, look=0, seed=seed, error=error)
         return Trial(judgement, tuple(rounds), time.perf_counter() - began, complete=False)
     assert judgement is not None
     return Trial(judgement, tuple(rounds), time.perf_counter() - began, complete=True)

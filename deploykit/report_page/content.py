@@ -8,7 +8,7 @@ from pathlib import Path
 from deploykit.artifact import MANIFEST
 from deploykit.errors import DeploykitError
 from deploykit.gate_records import GateVerdict
-from deploykit.latency.drivers.host import timed_elsewhere
+from deploykit.latency.subjects import timed_elsewhere
 from deploykit.latency_records import Machine
 from deploykit.recipe import recipe_from_table
 from deploykit.records import Comparison, PassReport

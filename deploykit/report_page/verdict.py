@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploykit.gate.rules import EQUIVALENCE, HASH
 from deploykit.gate_records import GateReport, GateVerdict
-from deploykit.latency.drivers.host import timed_elsewhere
+from deploykit.latency.subjects import timed_elsewhere
 from deploykit.recipe import bundled_recipes
 from deploykit.report_page.records import Dossier, Left, Matched, Network, Reason, Standing, Verdict
 from deploykit.report_page.runs import Run, State, Step

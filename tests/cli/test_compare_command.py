@@ -193,6 +193,8 @@ def test_a_damaged_file_is_the_runtimes_own_error(deploykit: Callable, here: Pat
         (("a.onnx", "./a.onnx"), "given twice"),
         (("pytorch:sinet", "pytorch:sinet"), "given twice"),
         (("a.onnx", "gone.onnx"), "no such file"),
+        (("a.onnx",), "Two things are compared"),
+        (("a.onnx", "b.onnx", "c.onnx"), "Two things are compared"),
         (("a.onnx", "pytorch:sinett"), "no such recipe"),
         (("a.onnx", "m.mlpackage"), "cannot be measured on this machine"),
         (("a.onnx", "b.onnx", "--margin", "two"), "--margin is no number"),
@@ -247,6 +249,25 @@ def test_ctrl_c_shows_what_there_was_until_then(here: Path) -> None:
     assert "Interrupted: this is what there was until then." in out
     assert "Verdict: inconclusive" in out
     assert "Traceback" not in err
+
+
+def test_ctrl_c_while_instructions_are_counted_keeps_the_times(
+    deploykit: Callable, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(chain(here / "one.onnx", 2), here / "two.onnx")
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    # Stands for Ctrl-C in the minute that valgrind takes.
+    monkeypatch.setattr("deploykit.latency.instructions.require_valgrind", lambda: "valgrind")
+    monkeypatch.setattr("deploykit.comparison.count_instructions", interrupted)
+    result = deploykit("compare", "one.onnx", "two.onnx", "--max-seconds", "2", "--instructions", "--json")
+    assert result.code == 130
+    body = json.loads(result.out)["body"]
+    assert body["complete"] is False
+    assert body["first"]["median_s"] > 0
+    assert body["first"]["instructions"] is None
 
 
 @pytest.mark.full

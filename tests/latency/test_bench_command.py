@@ -115,7 +115,7 @@ def test_what_was_ended_before_anything_was_measured_says_so(
     empty = Benchmark((), (SkippedLatency("m.onnx", "interrupted"),), complete=False, ended="interrupted")
     monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: empty)
     with pytest.raises(typer.Exit) as caught:
-        bench([tmp_path / "m.onnx"])
+        bench([write_onnx(tmp_path / "m.onnx")])
     assert caught.value.exit_code == 130
     printed = capsys.readouterr()
     assert "skipped: interrupted" in printed.out
@@ -144,7 +144,7 @@ def test_the_table_tells_the_numbers_of_threads_the_outliers_and_the_operations(
     other = replace(one, threads=2, samples_s=tuple(2 * sample for sample in samples))
     result = Benchmark((one, other), warnings=(warned,))
     monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: result)
-    bench([tmp_path / "m.onnx"], threads="1,2", profile=True)
+    bench([write_onnx(tmp_path / "m.onnx")], threads="1,2", profile=True)
     printed = capsys.readouterr()
     for text in ("10.30", "1.0%", "time", "12.0", "50.00 *", "put out of the page cache", "stem.conv, stem.act"):
         assert text in printed.out

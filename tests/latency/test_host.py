@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +102,13 @@ def test_each_number_of_threads_is_measured_in_a_process_of_its_own_on_one_clock
 
 @pytest.mark.full
 @pytest.mark.skipif(bool(no_compiler()), reason="torch.compile needs a C++ compiler")
-def test_torch_compile_is_measured_beside_eager(tiny_recipe: Path) -> None:
+def test_torch_compile_is_measured_beside_eager_and_leaves_nothing(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     network = load_network(load_recipe(tiny_recipe))
     result = measure_on_host((), network=network, compiled=True, protocol=replace(QUICK, startup=True, profile=True))
     assert [one.artifact for one in result.measured] == [EAGER, COMPILED], result.skipped
@@ -110,6 +117,7 @@ def test_torch_compile_is_measured_beside_eager(tiny_recipe: Path) -> None:
     assert compiled.startup is not None
     assert compiled.startup.first_inference_s > 10 * compiled.median_s
     assert any("no profile" in note and "fuses" in note for note in compiled.notes)
+    assert list(scratch.iterdir()) == []
 
 
 def test_what_a_runtime_cannot_run_is_skipped_with_its_words_and_alone_an_error(tmp_path: Path) -> None:
@@ -128,8 +136,9 @@ def test_what_a_runtime_cannot_run_is_skipped_with_its_words_and_alone_an_error(
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ArtifactError, match="cannot load"):
+    with pytest.raises(ArtifactError, match="cannot load") as refused:
         measure_on_host(find_subjects([path]))
+    assert "cut short" in str(refused.value.next_step)
 
 
 def test_a_damaged_tflite_file_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import pytest
 from noise_cases import Machine, rounds_of
 
 from deploykit.comparison_records import Round, Verdict
@@ -66,6 +65,19 @@ def test_ctrl_c_keeps_what_was_judged_before() -> None:
     assert trial.judgement.rounds == ROUNDS * LOOKS[1]
 
 
-def test_ctrl_c_before_the_first_look_is_passed_on() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_trial(cast("Duel", _simulated(0.03, stop_at=0)), 8.0)
+def test_ctrl_c_before_the_first_look_keeps_the_rounds_that_there_are() -> None:
+    nothing = run_trial(cast("Duel", _simulated(0.03, stop_at=0)), 8.0)
+    assert (nothing.complete, nothing.rounds, nothing.preempted) == (False, (), 0.0)
+    assert "only 0 rounds" in nothing.judgement.reason
+    duel = _simulated(0.5)
+    plain = duel.run
+
+    def interrupted(until_s: float, on_round: Callable[[Round], None]) -> None:
+        plain(until_s, on_round)
+        raise KeyboardInterrupt
+
+    duel.run = interrupted  # type: ignore[method-assign]
+    some = run_trial(cast("Duel", duel), 8.0)
+    assert not some.complete
+    assert len(some.rounds) == some.judgement.rounds == ROUNDS * LOOKS[0]
+    assert some.judgement.effect is not None

@@ -19,6 +19,7 @@ from deploykit.latency.drivers.benchmark_model import ACCELERATORS, ToolRun
 from deploykit.latency.drivers.feeds import Feeds, first_feed
 from deploykit.latency.drivers.options import TOOL_VARIABLE, DeviceOptions
 from deploykit.latency.drivers.phone import Phone, find_phone
+from deploykit.latency.drivers.programs import ADB, require_program
 from deploykit.latency.drivers.rounds import measure_rounds, reason_of, session_runs, session_seconds
 from deploykit.latency.measure import Protocol
 from deploykit.latency.subjects import Subject
@@ -52,6 +53,7 @@ def measure_on_android(
         UsageError: an accelerator that this driver does not have, or no benchmark_model.
     """
     say = report or (lambda message: None)
+    require_program(ADB)
     tool = _tool(options)
     accelerators = options.accelerators or ("cpu",)
     for one in accelerators:

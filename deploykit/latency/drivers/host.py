@@ -25,14 +25,14 @@ from deploykit.latency.inputs import build_inputs, photos_or_drawn, samples_of, 
 from deploykit.latency.machine import device_name, warnings_about
 from deploykit.latency.measure import Protocol, check_plan
 from deploykit.latency.recording import INTERRUPTED, Recording
-from deploykit.latency.subjects import Subject
+from deploykit.latency.subjects import Subject, unmeasurable
 from deploykit.latency.worker import PROGRAM, PlannedSubject, agent_program, make_plan, run_agent
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency, Warned
 from deploykit.network import LoadedNetwork
 from deploykit.recipe import Recipe, recipe_from_table
 from deploykit.records import TensorRecord
 from deploykit.targets.base import Runtime, require_fixed_shapes
-from deploykit.targets.table import TARGETS, part
+from deploykit.targets.table import part
 from deploykit.vocab import Target
 
 DRIVER = "host"
@@ -109,22 +109,6 @@ def measure_on_host(
                 items.append(made.file(subject))
         recordings = list(_recorded(items, counts, asked, folder, say))
     return _benchmark(items, recordings, skipped, started)
-
-
-def unmeasurable(target: Target) -> str:
-    """Return why files of ``target`` cannot be measured on this machine, or an empty text where they can."""
-    row = TARGETS[target]
-    missing = f"not installed: {', '.join(row.missing())}; {row.install_command()}" if row.missing() else ""
-    return timed_elsewhere(target) or missing
-
-
-def timed_elsewhere(target: Target) -> str:
-    """Return why this machine can never time files of ``target``, or an empty text where it can, given the packages."""
-    if target is Target.COREML and sys.platform != "darwin":
-        return "Core ML needs macOS; the reference interpreter's speed says nothing about it"
-    if target is Target.COREAI:
-        return "a Core AI file runs here in a process of its own, to verify it; that says nothing about its speed"
-    return ""
 
 
 def no_compiler() -> str:
@@ -237,17 +221,21 @@ def _recorded(
     """Yield what the agent said for each of ``counts`` threads; nothing more after it ended early."""
     program = folder / PROGRAM
     program.write_bytes(agent_program())
+    scratch = folder / "scratch"
+    scratch.mkdir()
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         # What torch.compile made is thrown away with the folder: the next run compiles as the first one did.
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled"),
+        # What runtimes and compilers leave in the temporary folder goes with ours.
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
     }
     begun = time.perf_counter()
     for count in counts:
         recording = Recording(offset_s=time.perf_counter() - begun)
         planned = [_with_threads(item.planned, count) for item in items]
-        say_it = partial(_said, say, f"{count} threads: " if len(counts) > 1 else "")
+        say_it = partial(_said, say, f"{count} thread{'' if count == 1 else 's'}: " if len(counts) > 1 else "")
         run_agent(
             [sys.executable, str(program)],
             make_plan(planned, protocol),

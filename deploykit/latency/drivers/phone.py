@@ -9,9 +9,8 @@ import shlex
 from pathlib import Path
 
 from deploykit.errors import DeviceError
-from deploykit.latency.drivers.programs import Ran, TimedOutError, run
+from deploykit.latency.drivers.programs import ADB, Ran, TimedOutError, run
 
-ADB = "adb"
 # The one folder of a phone in which its shell may both write and run programs.
 ROOM = "/data/local/tmp"
 ASK_S = 30.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from deploykit.errors import DeviceError
 
+ADB = "adb"
 _GRACE_S = 2.0
 
 
@@ -67,15 +68,20 @@ def run(command: Sequence[str], *, timeout_s: float, stdin: str | bytes = b"") -
     return Ran(process.returncode, _text(out), _text(err))
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Return ``command`` running in a session of its own, so that Ctrl-C reaches it only through us."""
-    if shutil.which(command[0]) is None:
+def require_program(name: str) -> None:
+    """Raise DeviceError unless the program ``name`` is on the PATH."""
+    if shutil.which(name) is None:
         raise DeviceError(
-            f"{command[0]} is not on the PATH.",
+            f"{name} is not on the PATH.",
             found="no such program",
-            expected=f"{command[0]}, which reaches the device",
+            expected=f"{name}, which reaches the device",
             next_step="deploykit devices says how to install it",
         )
+
+
+def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Return ``command`` running in a session of its own, so that Ctrl-C reaches it only through us."""
+    require_program(command[0])
     pipe = subprocess.PIPE
     try:
         return subprocess.Popen(list(command), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)

@@ -48,7 +48,8 @@ class OnnxRuntime:
                 "ONNX Runtime cannot load the file.",
                 where=str(path),
                 found=str(error).strip()[:400],
-                expected="an ONNX model",
+                expected="a whole ONNX model",
+                next_step="export or copy it again: it may have been cut short",
             ) from error
         self.inputs = tuple(_record(item, path) for item in self._session.get_inputs())
         self.outputs = tuple(_record(item, path) for item in self._session.get_outputs())

@@ -30,7 +30,8 @@ class LiteRTRuntime:
                 "LiteRT cannot load the file.",
                 where=str(path),
                 found=str(error).strip()[:400],
-                expected="a TFLite model",
+                expected="a whole TFLite model",
+                next_step="export or copy it again: it may have been cut short",
             ) from error
         self._runner: Any = None
         signatures = list(self._interpreter.get_signature_list())
