@@ -81,8 +81,9 @@ class Warned:
 
 @dataclass(frozen=True)
 class Startup:
-    """What it takes until the first mask, measured in a process of its own. None: not measured by this driver.
+    """What it takes until the first mask, measured in processes of their own. None: not measured by this driver.
 
+    Each figure is the median of ``starts`` processes; ``starts_s`` has what each of them took, by name of the figure.
     ``process_s``: from the start of the process until it can open a file. ``cold_load_s``: opening the file with its
     pages out of the system's cache (``cold_cache`` says whether that could be had); ``warm_load_s``: opening it again.
     ``peak_memory_bytes``: resident memory at its highest, above the process before the file was opened.
@@ -94,6 +95,14 @@ class Startup:
     warm_load_s: float | None = None
     first_inference_s: float | None = None
     peak_memory_bytes: int | None = None
+    starts: int = 1
+    starts_s: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+
+    def reach(self, figure: str) -> float | None:
+        """Return how far the times of ``figure`` reach from their median, as a part of it; None for a single one."""
+        times = self.starts_s.get(figure, ())
+        middle = statistics.median(times) if len(times) > 1 else 0.0
+        return max(max(times) - middle, middle - min(times)) / middle if middle > 0 else None
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ class Latency:
         if len(self.away_s) != len(self.samples_s):
             return None
         pairs = zip(self.samples_s, self.away_s, strict=True)
-        return statistics.mean(away > AWAY_COUNTS * taken for taken, away in pairs)
+        return sum(away > AWAY_COUNTS * taken for taken, away in pairs) / max(len(self.samples_s), 1)
 
     @property
     def median_s(self) -> float:

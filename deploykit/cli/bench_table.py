@@ -197,12 +197,13 @@ def _startup(result: Benchmark) -> Table:
 
     started = [(latency, latency.startup) for latency in result.measured if latency.startup is not None]
     warm = any(not startup.cold_cache for _, startup in started)
-    caption = "each in a process of its own; memory: resident, at its highest, above that before the file was opened"
+    caption = "starts: processes of their own, whose median this is, ±: how far they reach; "
+    caption += "memory: resident, at its highest, above that before the file was opened"
     if warm:
         caption += "; *: the file could not be put out of the page cache"
     table = _table("Until the first result", caption)
     table.add_column("artifact", overflow="fold")
-    for name in ("process start ms", "cold load ms", "warm load ms", "first inference ms", "peak memory MB"):
+    for name in ("starts", "process start ms", "cold load ms", "warm load ms", "first inference ms", "peak memory MB"):
         table.add_column(name, justify="right")
     for latency, startup in started:
         table.add_row(escape(_named(latency, result)), *_startup_cells(startup))
@@ -210,15 +211,23 @@ def _startup(result: Benchmark) -> Table:
 
 
 def _startup_cells(startup: Startup) -> tuple[str, ...]:
-    cold = "-" if startup.cold_load_s is None else _ms(startup.cold_load_s) + ("" if startup.cold_cache else " *")
-    rest = (startup.warm_load_s, startup.first_inference_s)
     memory = startup.peak_memory_bytes
     return (
-        "-" if startup.process_s is None else _ms(startup.process_s),
-        cold,
-        *("-" if one is None else _ms(one) for one in rest),
+        str(startup.starts),
+        _start_cell(startup, "process_s"),
+        _start_cell(startup, "cold_load_s")
+        + (" *" if startup.cold_load_s is not None and not startup.cold_cache else ""),
+        _start_cell(startup, "warm_load_s"),
+        _start_cell(startup, "first_inference_s"),
         "-" if memory is None else f"{memory / 1e6:.1f}",
     )
+
+
+def _start_cell(startup: Startup, figure: str) -> str:
+    seconds, reach = getattr(startup, figure), startup.reach(figure)
+    if seconds is None:
+        return "-"
+    return _ms(seconds) if reach is None else f"{_ms(seconds)} ±{reach:.0%}"
 
 
 def _steps(result: Benchmark) -> Table:

@@ -27,7 +27,8 @@ class Protocol:
     ``precision_target``, a share of the median, to either side (None: not asked for). ``max_seconds`` wins over all of
     it, after a handful of runs; the warm-up takes no longer either.
     ``affinity``: the cores to pin to, "auto" for idle ones, as many as threads, or None. ``startup`` measures loading
-    and the first inference in a process for each as well; ``profile`` the time of each operation.
+    and the first inference in processes of their own as well, ``startup_runs`` of them for each subject, but no more
+    once they took ``startup_seconds``; ``profile`` the time of each operation.
     """
 
     min_runs: int = MIN_RUNS
@@ -39,6 +40,8 @@ class Protocol:
     max_warmup_seconds: float = 3.0
     warmup_change: float = 0.03
     block_seconds: float = 0.05
+    startup_runs: int = 3
+    startup_seconds: float = 2.0
     profile_runs: int = 50
     seed: int = 2026
     startup: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ class Heard:
     """What was said of one subject so far; ``blocks`` are seconds of consecutive runs, in the order of time."""
 
     runtime: str = ""
-    startup: dict[str, Any] = field(default_factory=dict)
+    startup: dict[str, list[float]] = field(default_factory=dict)
     warmup_runs: int = 0
     warm: bool = False
     blocks: list[list[float]] = field(default_factory=list)
@@ -54,8 +55,23 @@ class Heard:
         return {name: sum(count * steps.get(name, 0.0) for count, steps in self.steps) / runs for name in names}
 
     def started(self) -> Startup | None:
-        """Return what the start took; None where nothing of it was measured."""
-        return Startup(**self.startup) if self.startup else None
+        """Return the medians of what the starts took; None where nothing of them was measured."""
+        if not self.startup:
+            return None
+        times = {name: values for name, values in self.startup.items() if name.endswith("_s")}
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        peaks = self.startup.get("peak_memory_bytes")
+        return Startup(
+            **medians,
+            cold_cache=all(self.startup.get("cold_cache", [False])),
+            peak_memory_bytes=round(statistics.median(peaks)) if peaks else None,
+            starts=max(map(len, self.startup.values())),
+            starts_s={name: tuple(values) for name, values in times.items()},
+        )
+
+    def start(self, figure: str, value: float) -> None:
+        """Keep ``value`` of one start."""
+        self.startup.setdefault(figure, []).append(value)
 
 
 class Recording:
@@ -120,20 +136,19 @@ class Recording:
         self.doing = f"{doing.get(event['phase'], event['phase'])} {event['subject']}"
 
     def _hear_started(self, event: dict[str, Any]) -> None:
-        self.of(event["subject"]).startup["process_s"] = float(event["seconds"])
+        self.of(event["subject"]).start("process_s", float(event["seconds"]))
 
     def _hear_opened(self, event: dict[str, Any]) -> None:
-        startup = self.of(event["subject"]).startup
+        heard = self.of(event["subject"])
+        heard.start("cold_load_s" if event["cold"] else "warm_load_s", float(event["seconds"]))
         if event["cold"]:
-            startup.update(cold_load_s=float(event["seconds"]), cold_cache=bool(event["cold_cache"]))
-        else:
-            startup["warm_load_s"] = float(event["seconds"])
+            heard.start("cold_cache", bool(event["cold_cache"]))
 
     def _hear_first(self, event: dict[str, Any]) -> None:
-        self.of(event["subject"]).startup["first_inference_s"] = float(event["seconds"])
+        self.of(event["subject"]).start("first_inference_s", float(event["seconds"]))
 
     def _hear_memory(self, event: dict[str, Any]) -> None:
-        self.of(event["subject"]).startup["peak_memory_bytes"] = int(event["peak_bytes"])
+        self.of(event["subject"]).start("peak_memory_bytes", int(event["peak_bytes"]))
 
     def _hear_warm(self, event: dict[str, Any]) -> None:
         heard = self.of(event["subject"])

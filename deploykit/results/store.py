@@ -166,10 +166,16 @@ def _latencies(rows: list[dict[str, Any]]) -> Iterator[Latency]:
             if key in values:
                 values[key] = kind(values[key])
         if "startup" in values:
-            values["startup"] = Startup(**values["startup"])
+            values["startup"] = _startup(values["startup"])
         values["operations"] = tuple(OperationTime(**_tuples(one)) for one in values.get("operations", ()))
         values["summaries"] = tuple(RunSummary(**_tuples(one)) for one in values.get("summaries", ()))
         yield Latency(**values)
+
+
+def _startup(row: dict[str, Any]) -> Startup:
+    known = {one.name for one in fields(Startup)}
+    found = {key: value for key, value in row.items() if key in known}
+    return Startup(**{**found, "starts_s": _tuples(found.get("starts_s", {}))})
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

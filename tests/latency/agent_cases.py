@@ -23,6 +23,7 @@ QUICK = Protocol(
     warmup_seconds=0.0,
     max_warmup_seconds=0.05,
     profile_runs=3,
+    startup_runs=1,
     startup=False,
     affinity=None,
 )

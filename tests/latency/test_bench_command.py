@@ -136,7 +136,7 @@ def test_the_table_tells_the_numbers_of_threads_the_outliers_and_the_operations(
         samples,
         stopped=Stopped.TIME,
         interval_s=(0.0102, 0.0104),
-        startup=Startup(0.2, 0.05, False, 0.01, 0.02, 12_000_000),
+        startup=Startup(0.2, 0.05, False, 0.01, 0.02, 12_000_000, 3, {"first_inference_s": (0.02, 0.021, 0.018)}),
         operations=(OperationTime("relu_nchwc", "Conv", 0.004, ("stem.conv", "stem.act")),),
         warm=False,
     )
@@ -146,7 +146,16 @@ def test_the_table_tells_the_numbers_of_threads_the_outliers_and_the_operations(
     monkeypatch.setattr("deploykit.benchmark.bench", lambda *_, **__: result)
     bench([write_onnx(tmp_path / "m.onnx")], threads="1,2", profile=True)
     printed = capsys.readouterr()
-    for text in ("10.30", "1.0%", "time", "12.0", "50.00 *", "put out of the page cache", "stem.conv, stem.act"):
+    for text in (
+        "10.30",
+        "1.0%",
+        "time",
+        "12.0",
+        "50.00 *",
+        "20.00 ±10%",
+        "put out of the page cache",
+        "stem.conv, stem.act",
+    ):
         assert text in printed.out
     # Two numbers of threads are two processes: no ratio is formed between them.
     assert printed.out.count(" 1.00 ") == 2

@@ -36,6 +36,7 @@ QUICK = Protocol(
     warmup_seconds=0.0,
     max_warmup_seconds=0.05,
     startup=False,
+    startup_runs=1,
     affinity=None,
 )
 

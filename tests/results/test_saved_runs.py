@@ -47,7 +47,7 @@ SINET = Latency(
     affinity=(1,),
     stopped=Stopped.PRECISION,
     interval_s=(0.0045, 0.0052),
-    startup=Startup(process_s=0.2, cold_load_s=0.03, cold_cache=True),
+    startup=Startup(0.2, 0.03, cold_cache=True, starts=2, starts_s={"process_s": (0.1, 0.3)}),
     steps={"inference": 0.004},
     operations=(OperationTime("conv_1", "Conv", 0.001, ("encoder.level1",)),),
     network="sinet",

@@ -13,7 +13,7 @@ Plan::
      "phases": ["startup", "steady", "profile"],         any of them
      "affinity": "auto" | [cores] | null,                 auto: idle cores, one a thread; null: not pinned
      "limits": {min_runs, min_seconds, max_seconds, precision_target (a share, or null), warmup_runs, warmup_seconds,
-                max_warmup_seconds, warmup_change, block_seconds, profile_runs, seed},
+                max_warmup_seconds, warmup_change, block_seconds, startup_runs, startup_seconds, profile_runs, seed},
      "subjects": [{"name": ..., "path": FILE, "target": "onnx" | "tflite" | "coreml" | ..., "threads": 1,
                    "accelerator": "cpu",                  coreml also: all, cpu+gpu, cpu+neural-engine
                    "inputs": [{TENSOR: FILE.npy}, ...],   used in turn
@@ -31,6 +31,8 @@ Events, each with ``"event"``; seconds are on one clock that starts with the age
 - ``hello``: agent, python, machine (the fields of ``latency_records.Machine``), runtimes (name to version), affinity.
 - ``conditions``: the fields of ``latency_records.Conditions``; at both ends and between blocks.
 - ``opening``: phase, subject. What happens next happens to it.
+A subject is started several times, each in a process of its own, and says the next four events each time:
+
 - ``started``: subject, seconds from the start of the process until it can open a file.
 - ``opened``: subject, seconds, cold (the first time in this process), cold_cache (the file was not in the page cache).
 - ``first``: subject, seconds of the first inference.

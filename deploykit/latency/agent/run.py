@@ -78,8 +78,19 @@ def _run(plan: Mapping[str, Any], stream: Stream) -> str:
         each = [subjects] if phase == "steady" else [[subject] for subject in subjects]
         for some in each:
             order = {"phase": phase, "subjects": some, "limits": plan["limits"], "affinity": pinned}
-            ended = _child(order, stream) or ended
+            ended = (_starts(order, stream) if phase == "startup" else _child(order, stream)) or ended
     stream.emit("conditions", **watch.read(slowly=True))
+    return ended
+
+
+def _starts(order: Mapping[str, Any], stream: Stream) -> str:
+    """Start the subject of ``order`` several times, as often as there is time for; return why a process ended early."""
+    limits = order["limits"]
+    begun = time.perf_counter()
+    for _ in range(limits["startup_runs"]):
+        ended = _child(order, stream)
+        if ended or time.perf_counter() - begun >= limits["startup_seconds"]:
+            break
     return ended
 
 
