@@ -26,6 +26,7 @@ import deploykit
 from deploykit.latency.agent import cores
 from deploykit.latency.agent.conditions import Watch
 from deploykit.latency.agent.events import Stream
+from deploykit.latency.agent.meter import Meter
 from deploykit.latency.agent.runtimes import Session, prepared
 from deploykit.latency.agent.steady import Turn, sample, warm_up
 from deploykit.latency.inputs import build_inputs, save_inputs
@@ -58,6 +59,8 @@ def overhead(session: Session, pairs: int, *, runs: int = RUNS) -> dict[str, Any
         def harness() -> list[float]:
             fresh = Turn("session", session, protocol.limits())
             fresh.runs_of_a_block = turn.runs_of_a_block
+            # It reads the counters as for one thread, and takes nothing off: the bare loop cannot either.
+            fresh.meter = Meter(threads=2)
             sample([fresh], protocol.seed, stream.emit, watch.read, origin_ns=stream.origin_ns)
             return [run for block in fresh.blocks for run in block]
 

@@ -214,5 +214,5 @@ def _how(result: Benchmark, runs: int, seconds: float, max_seconds: float, targe
     )
     text += f"warmed up, then {runs} runs and {seconds:g} s or more each, {together}"
     if target is not None:
-        text += f", until the median is known to {target:.2%} or for {max_seconds:g} s".replace(".00%", "%")
-    return text + "."
+        text += f", until the median is known to {target:.2%}".replace(".00%", "%")
+    return text + f", for {max_seconds:g} s at most."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ QUICK = Protocol(
 )
 OPENER = "agent_cases:open_waiting"
 BUSY_OPENER = "agent_cases:open_busy"
+HELPED_OPENER = "agent_cases:open_helped"
+_LARGE = bytes(2_000_000)
 
 
 class Waiting:
@@ -75,6 +79,21 @@ class Busy:
 
     def close(self) -> None:
         return
+
+
+class Helped(Busy):
+    """Something whose run waits for a thread of its own, which computes on the same core."""
+
+    def run(self) -> None:
+        helper = threading.Thread(target=super().run)
+        helper.start()
+        # Without the lock it is pushed from the core by its own thread again and again.
+        while helper.is_alive():
+            hashlib.sha256(_LARGE).digest()
+
+
+def open_helped(subject: dict[str, Any]) -> Helped:
+    return Helped(**subject["arguments"])
 
 
 def open_busy(subject: dict[str, Any]) -> Busy:

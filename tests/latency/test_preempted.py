@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agent_cases import BUSY_OPENER, QUICK, agent_command, with_these_openers
+from agent_cases import BUSY_OPENER, HELPED_OPENER, QUICK, agent_command, with_these_openers
 
 from deploykit.cli.bench_table import sentences, tables
 from deploykit.cli.console import stdout_console
@@ -58,6 +58,17 @@ def test_the_row_and_a_sentence_say_so(beside_a_load: Latency, capsys: pytest.Ca
         stdout_console().print(table)
     assert "preempted" in capsys.readouterr().out
     assert any("other programs had the core during" in one and "end them" in one for one in sentences(result))
+
+
+def test_what_threads_of_the_same_process_take_is_no_other_program(tmp_path: Path) -> None:
+    subject = PlannedSubject("helped", "", "helped", opener=HELPED_OPENER, arguments={"seconds": 0.01})
+    plan = make_plan([subject], QUICK)
+    plan["affinity"] = [usable()[0]]
+    heard = run_agent(agent_command(tmp_path), plan, environment=with_these_openers())
+    found = heard.latency("helped", device="here", driver="host")
+    assert found is not None
+    # Its own thread needs that much of the core, whoever else wants it.
+    assert min(found.own_s) > 0.01
 
 
 def test_with_several_threads_nothing_is_made_up(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Meter:
         """Remember the counters: the run begins."""
         if self._usage is not None:
             self._before = self._usage()
-            self._computed = time.thread_time_ns()
+            self._computed = time.process_time_ns()
 
     def end(self, taken_ns: int) -> Taken:
         """Return what happened during the run that ended just now and took ``taken_ns``."""
@@ -44,7 +44,8 @@ class Meter:
         before, after = self._before, self._usage()
         away = 0
         if self.says_away and after.ru_nivcsw > before.ru_nivcsw:
-            away = max(0, taken_ns - (time.thread_time_ns() - self._computed))
+            # What other threads of this process did meanwhile, a library's own pool for one, was no other program.
+            away = max(0, taken_ns - (time.process_time_ns() - self._computed))
         return away, after.ru_minflt - before.ru_minflt, after.ru_majflt - before.ru_majflt
 
 
