@@ -116,3 +116,8 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
     layout: Layout = Layout.NCHW
+
+
+def in_words(count: int, noun: str) -> str:
+    """Return ``count`` of a ``noun`` whose plural ends in s: 1 frame, 2 frames."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -34,7 +34,7 @@ def preview(
         Path | None,
         typer.Option(
             "--output",
-            help="A .png or .jpg for an image; else a .mp4, or a folder for PNG frames.",
+            help="A .png, .webp or .jpg for an image; else a .mp4, or a folder for PNG frames.",
             show_default="preview.png, preview or preview.mp4; nothing with --show",
         ),
     ] = None,
@@ -81,18 +81,22 @@ def preview(
     """See an exported file at work: the person cut out of an image, a video or what a camera sees.
 
     Edges are soft: between 1/4 and 3/4 the probability says how much of the person a pixel shows; --picture mask is
-    the probability itself. A network for video gets its own output of the frame before. --open and --fuse are the
+    the probability itself. One cut-out alone has a transparent ground in .png, .webp and PNG frames, a chequered one
+    elsewhere. A network for video gets its own output of the frame before. --open and --fuse are the
     post-processing of the virtual-background report (section 3.4), each by itself; the flicker that is measured with
     and without --fuse is the share of pixels whose class changes along the optical flow.
 
-    A video that is cut off, a frame that cannot be read or has another size, and Ctrl-C keep the frames so far as a
-    whole file; the exit code is then 1, or 0 where a camera or --show was ended by Ctrl-C. Videos have no sound.
+    A video that is cut off, a frame that cannot be read, and Ctrl-C keep the frames so far as a whole file; the exit
+    code is then 1, or 0 where a camera or --show was ended by Ctrl-C. So does a frame of another size than the first
+    one for a .mp4 and with --fuse; frames that become a folder of PNGs, or are only shown, may differ in size.
+    Videos have no sound. deploykit export sinet --target onnx writes a file to begin with.
     """
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.errors import EXIT_FAILED, UsageError
     from deploykit.preview.play import preview as play
     from deploykit.preview.records import Ended, Kind, Options
     from deploykit.records import versioned
+    from deploykit.vocab import in_words
 
     del verbose
     if (no_open or port) and not show:
@@ -128,12 +132,12 @@ def preview(
         results.print(_stages(run))
         results.print(_artifacts(run))
         if run.output is not None:
-            results.print(f"{run.frames} frames: {run.output.as_posix()}", markup=False)
+            results.print(f"{in_words(run.frames, 'frame')}: {run.output.as_posix()}", markup=False)
     if run.problem is not None:
-        console.print(f"deploykit: error: {run.problem}\n  kept: the {run.frames} frames before", markup=False)
+        console.print(f"deploykit: error: {run.problem}\n  kept: {in_words(run.frames, 'frame')} before", markup=False)
         raise typer.Exit(EXIT_FAILED)
     if run.ended is Ended.STOPPED and not (show or run.kind is Kind.CAMERA):
-        console.print(f"stopped by Ctrl-C: the {run.frames} frames so far are kept", markup=False)
+        console.print(f"stopped by Ctrl-C: {in_words(run.frames, 'frame')} kept", markup=False)
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -183,11 +187,18 @@ def _shown(show: bool, port: int, *, browse: bool) -> Iterator[Callable[..., Non
         stream.close()
 
 
+def _size(run: PreviewRun) -> str:
+    last = f"{run.width}x{run.height}"
+    return last if run.sizes < 2 else f"of {run.sizes} sizes, the last one {last}"
+
+
 def _stages(run: PreviewRun) -> Table:
     from rich.table import Table
 
+    from deploykit.vocab import in_words
+
     table = Table(
-        title=f"{run.frames} frames of {run.width}x{run.height}, {run.fps:.1f} a second",
+        title=f"{in_words(run.frames, 'frame')}, {_size(run)}, {run.fps:.1f} a second",
         title_justify="left",
         caption=f"Two threads share the stages. Processor time of the whole process: {run.cpu_s_per_frame * 1e3:.1f} "
         "ms a frame, starting included.",

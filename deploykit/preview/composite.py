@@ -27,9 +27,22 @@ def over(frame: Pixels, ground: Pixels, alpha: FloatArray) -> Pixels:
 
 
 def grey(alpha: FloatArray) -> Pixels:
-    """Return ``alpha`` (H, W), 0 to 1, as a grey picture (H, W, 3)."""
-    level = np.rint(alpha * np.float32(255)).astype(np.uint8)
+    """Return ``alpha`` (H, W), 0 to 1, as levels of grey (H, W)."""
+    return np.asarray(np.rint(alpha * np.float32(255)), np.uint8)
+
+
+def in_colour(level: Pixels) -> Pixels:
+    """Return levels of grey (H, W) as a picture (H, W, 3)."""
     return np.asarray(cv2.merge([level, level, level]), np.uint8)
+
+
+def cut_out(frame: Pixels, alpha: FloatArray) -> Pixels:
+    """Return ``frame`` (H, W, 3) with ``alpha`` (H, W), 0 to 1, as its fourth channel, not multiplied into the others.
+
+    Where nothing is to be seen there is no colour either: whoever gets the picture does not get its background.
+    """
+    seen = grey(alpha)
+    return np.where(seen[:, :, None] > 0, np.dstack([frame, seen]), np.uint8(0))
 
 
 def soft_edge(alpha: FloatArray) -> FloatArray:

@@ -25,7 +25,7 @@ from deploykit.preview.backgrounds import Background, Chequered, background_of
 from deploykit.preview.change import ChangeMeter, seen_before
 from deploykit.preview.choices import Picture
 from deploykit.preview.clock import Clock
-from deploykit.preview.composite import beside_each_other, grey, hardened, over, soft_edge
+from deploykit.preview.composite import beside_each_other, cut_out, grey, hardened, in_colour, over, soft_edge
 from deploykit.preview.fusion import Fuser
 from deploykit.preview.matte import mattes
 from deploykit.preview.morphology import opening, require_kernel
@@ -58,8 +58,8 @@ def preview(
 
     ``source`` is as ``opened_source`` takes it. ``publish`` gets each picture (H, W, 3) as well; with it and without
     an output nothing is written, and the frames of a video come no faster than they were taken. Without both the
-    output is that of ``DEFAULT_OUTPUTS``. Once ``stopped`` returns True the preview
-    ends, and what there is is kept.
+    output is that of ``DEFAULT_OUTPUTS``. One mask alone is written with one channel and one cut-out with alpha, where
+    the format has that. Once ``stopped`` returns True the preview ends, and what there is is kept.
 
     What ends the frames early after the first one is no error but the record's ``problem``: the frames so far are
     kept. Raises UsageError for options that do not go together, RecipeError, CheckpointError, ArtifactError or
@@ -102,6 +102,7 @@ class _Player:
         self._shares = [0.0 for _ in predictors]
         self._frames = 0
         self._shape: tuple[int, ...] = (0, 0, 3)
+        self._sizes: set[tuple[int, ...]] = set()
 
     def play(self, say: Say, stopped: Callable[[], bool]) -> PreviewRun:
         """Take every frame through all stages and return the record."""
@@ -130,12 +131,16 @@ class _Player:
                 if self._frames and frame.pixels.shape != self._shape and self._one_size():
                     raise another_size(frame.name, frame.pixels.shape, self._shape)
                 self._shape = frame.pixels.shape
-                picture = self._picture(frame.pixels, alphas)
+                self._sizes.add(self._shape)
+                followed = self._followed(frame.pixels, alphas)
+                with self._clock.time("composite"):
+                    alone = self._alone(frame.pixels, followed)
+                    shown = self._shown(frame.pixels, followed) if alone is None or self._publish else alone
                 with self._clock.time("encode"):
                     if self._sink is not None:
-                        self._sink.write(frame, picture)
+                        self._sink.write(frame, shown if alone is None else alone)
                     if self._publish is not None:
-                        self._publish(picture)
+                        self._publish(shown)
                 self._frames += 1
                 now = time.perf_counter()
                 if now - reported >= _REPORT_S:
@@ -162,31 +167,52 @@ class _Player:
         """Whether all frames must have one size: in a video, and where masks are followed from frame to frame."""
         return self._options.fuse or isinstance(self._sink, VideoSink)
 
-    def _picture(self, frame: Pixels, alphas: Sequence[FloatArray]) -> Pixels:
-        tiles = [("source", frame)] if self._options.side_by_side else []
+    def _followed(self, frame: Pixels, alphas: Sequence[FloatArray]) -> list[FloatArray]:
+        """Return the masks (H, W) of ``frame`` after their post-processing."""
         motion, visible = None, None
+        found = []
         if self._source.total != 1:
             with self._clock.time("post-processing"):
                 motion = self._tracker.follow(frame)
             with self._clock.time("flicker"):
                 visible = None if motion is None else seen_before(motion)
-        for index, (predictor, alpha) in enumerate(zip(self._predictors, alphas, strict=True)):
+        for index, alpha in enumerate(alphas):
             with self._clock.time("post-processing"):
                 opened_up = opening(alpha, self._options.open_pixels) if self._options.open_pixels else alpha
                 fused = self._fusers[index].next(opened_up, motion) if self._options.fuse else opened_up
             with self._clock.time("flicker"):
                 self._measure(index, opened_up, fused, visible)
-            with self._clock.time("composite"):
-                tiles.append((predictor.subject.name, self._tile(frame, fused)))
-        with self._clock.time("composite"):
-            return beside_each_other(tiles)
+            found.append(fused)
+        return found
+
+    def _alone(self, frame: Pixels, alphas: Sequence[FloatArray]) -> Pixels | None:
+        """Return the one mask (H, W) or the one cut-out (H, W, 4) for a file that takes such; None for all others."""
+        if self._sink is None or self._options.side_by_side or len(alphas) > 1:
+            return None
+        if self._options.picture is Picture.MASK and 1 in self._sink.channels:
+            return self._levels(alphas[0])
+        if self._options.picture is Picture.CUT_OUT and 4 in self._sink.channels:
+            return cut_out(frame, self._edge(alphas[0]))
+        return None
+
+    def _shown(self, frame: Pixels, alphas: Sequence[FloatArray]) -> Pixels:
+        """Return the picture (H, W, 3) of all artifacts, beside the source where it was asked for."""
+        tiles = [("source", frame)] if self._options.side_by_side else []
+        for predictor, alpha in zip(self._predictors, alphas, strict=True):
+            tiles.append((predictor.subject.name, self._tile(frame, alpha)))
+        return beside_each_other(tiles)
 
     def _tile(self, frame: Pixels, alpha: FloatArray) -> Pixels:
-        hard = self._options.hard_edges
         if self._options.picture is Picture.MASK:
-            return grey(hardened(alpha) if hard else alpha)
-        edge = hardened(alpha) if hard else soft_edge(alpha)
+            return in_colour(self._levels(alpha))
+        edge = self._edge(alpha)
         return over(frame, self._background.behind(frame, edge), edge)
+
+    def _levels(self, alpha: FloatArray) -> Pixels:
+        return grey(hardened(alpha) if self._options.hard_edges else alpha)
+
+    def _edge(self, alpha: FloatArray) -> FloatArray:
+        return hardened(alpha) if self._options.hard_edges else soft_edge(alpha)
 
     def _measure(self, index: int, plain: FloatArray, fused: FloatArray, visible: Visible | None) -> None:
         self._shares[index] += float(cv2.mean(fused)[0])
@@ -229,6 +255,7 @@ class _Player:
             ),
             options=self._options,
             ended=ended,
+            sizes=len(self._sizes),
             cuts=self._tracker.cuts,
             problem=problem,
             output=None if self._sink is None or not self._frames else self._sink.path,

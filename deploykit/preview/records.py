@@ -78,6 +78,7 @@ class Previewed:
 class PreviewRun:
     """One preview. ``fps`` is that of the work, ``input_fps`` that of the input, None where it has none.
 
+    ``height`` and ``width`` are those of the last frame in pixels, ``sizes`` how many different ones there were.
     ``total`` are the frames that the input promises, None for a camera. ``cuts`` counts changes of the scene, where
     fusion begins anew. ``problem`` says what ended it early where ``ended`` is failed. ``output`` is None where nothing
     was written.
@@ -97,6 +98,7 @@ class PreviewRun:
     previewed: tuple[Previewed, ...]
     options: Options
     ended: Ended
+    sizes: int = 1
     cuts: int = 0
     problem: str | None = None
     output: Path | None = None

@@ -16,11 +16,14 @@ from deploykit.images.preprocess import IMAGE_SUFFIXES, Pixels
 from deploykit.preview.records import Kind
 from deploykit.preview.sources import FOLDER_FPS, Frame, Source
 from deploykit.report.picture import write_image
+from deploykit.vocab import in_words
 
 VIDEO_SUFFIX = ".mp4"
 # The first one that this OpenCV can write: H.264 plays everywhere, MPEG-4 part 2 is what every build has.
 CODECS = ("avc1", "mp4v")
 _PARTIAL = ".partial"
+# Formats of images with an alpha channel.
+_TRANSPARENT = frozenset({".png", ".webp", ".tif", ".tiff"})
 DEFAULT_OUTPUTS = {
     Kind.IMAGE: Path("preview.png"),
     Kind.FOLDER: Path("preview"),
@@ -30,10 +33,14 @@ DEFAULT_OUTPUTS = {
 
 
 class Sink(Protocol):
-    """Takes one picture (H, W, 3) for each frame. What was written is in place only after ``finish``."""
+    """Takes one picture for each frame: (H, W, 3), or another one of the numbers of ``channels``, 1 as (H, W).
+
+    What was written is in place only after ``finish``.
+    """
 
     path: Path
     codec: str | None
+    channels: frozenset[int]
 
     def write(self, frame: Frame, pixels: Pixels) -> None:
         """Take the picture that was made of ``frame``. Raises ImageError where it cannot be written."""
@@ -55,6 +62,7 @@ class ImageSink:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.channels = frozenset({1, 3, 4} if path.suffix.lower() in _TRANSPARENT else {1, 3})
 
     def write(self, frame: Frame, pixels: Pixels) -> None:
         """Write the picture under a temporary name, then rename it."""
@@ -72,6 +80,7 @@ class FolderSink:
     """A PNG for each frame, called as the frame is."""
 
     codec: str | None = None
+    channels = frozenset({1, 3, 4})
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,6 +98,8 @@ class FolderSink:
 
 class VideoSink:
     """An MP4 under a temporary name until it is whole. A side of odd length loses no column: one is doubled."""
+
+    channels = frozenset({3})
 
     def __init__(self, path: Path, fps: float, codec: str | None) -> None:
         self.path, self.codec = path, codec
@@ -120,7 +131,7 @@ class VideoSink:
             raise ImageError(
                 "The video could not be written whole.",
                 where=str(self.path),
-                found=f"{counted} frames in the file",
+                found=f"{in_words(counted, 'frame')} in the file",
                 expected=f"{self._written}",
                 next_step="look whether there is space left, or choose another --codec",
             )
@@ -190,7 +201,7 @@ def sink_for(output: Path, source: Source, fps: float | None, codec: str | None)
         "The output does not fit the input.",
         where="--output",
         found=f"{output} for {'an image' if source.kind is Kind.IMAGE else f'a {source.kind}'}",
-        expected="a .png or .jpg for an image; a .mp4, or a folder for PNG frames, for everything else",
+        expected="a .png, .webp or .jpg for an image; a .mp4, or a folder for PNG frames, for everything else",
     )
 
 

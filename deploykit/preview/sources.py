@@ -18,6 +18,7 @@ from deploykit.chatter import contained
 from deploykit.errors import DeviceError, ImageError, UsageError
 from deploykit.images.preprocess import IMAGE_SUFFIXES, Pixels, image_paths, read_image
 from deploykit.preview.records import Kind
+from deploykit.vocab import in_words
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"})
 # A frame of a folder has no time of its own.
@@ -116,8 +117,8 @@ class Video:
             raise ImageError(
                 "The video ends before its end: it is cut off or damaged.",
                 where=self.description,
-                found=f"{number} frames that can be decoded",
-                expected=f"{total or 'more'} frames, as the file says of itself",
+                found=f"{in_words(number, 'frame')} that can be decoded",
+                expected=f"{in_words(total, 'frame') if total else 'more frames'}, as the file says of itself",
             )
 
     def close(self) -> None:
@@ -157,7 +158,7 @@ class Camera:
                 raise DeviceError(
                     "The camera gives no picture.",
                     where=self.description,
-                    found=f"nothing after {number} frames",
+                    found=f"nothing after {in_words(number, 'frame')}",
                     expected="a camera that stays connected",
                 )
             number += 1

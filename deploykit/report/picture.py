@@ -40,8 +40,8 @@ def mask_of(artifact: Artifact, recipe: Recipe, outputs: dict[str, NDArray[np.ge
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
-    """Write ``pixels``, RGB (H, W, 3) or grey (H, W), to ``path`` in the format of its suffix."""
-    ordered = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+    """Write ``pixels``, RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), to ``path`` in the format of its suffix."""
+    ordered = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
     try:
         written, encoded = cv2.imencode(path.suffix or ".png", np.ascontiguousarray(ordered))
     except cv2.error:

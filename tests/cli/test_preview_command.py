@@ -17,6 +17,7 @@ from deploykit import api
 from deploykit.images.preprocess import read_image
 from deploykit.images.synthetic.motion import synthesize_clip
 from deploykit.preview.choices import Picture
+from deploykit.preview.composite import soft_edge
 from deploykit.preview.play import preview
 from deploykit.preview.records import Ended, Options
 from deploykit.preview.sinks import VideoSink
@@ -44,10 +45,11 @@ def test_an_image_is_cut_out_by_the_probability(deploykit, small_onnx, here, cli
     write_image(here / "photo.png", clip.frames[0])
     result = deploykit("preview", small_onnx, "--input", "photo.png", "--picture", "mask", "--output", "mask.png")
     assert result.code == 0, result.err
-    assert "1 frames: mask.png" in result.out
+    assert "1 frame: mask.png" in result.out
     scores = api.run(small_onnx, image=here / "photo.png")["scores"]
     expected = cv2.resize(softmax(scores)[0, 1].astype(np.float32), (96, 96), interpolation=cv2.INTER_LINEAR)
-    mask = read_image(here / "mask.png")[:, :, 0]
+    mask = cv2.imread(str(here / "mask.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (96, 96), "one channel"
     assert np.abs(mask - 255 * expected).max() < 1
     assert len(np.unique(mask)) > 50, "edges are soft"
     result = deploykit("preview", small_onnx, "--input", "photo.png", "--background", "#00ff00", "--hard-edges")
@@ -56,6 +58,37 @@ def test_an_image_is_cut_out_by_the_probability(deploykit, small_onnx, here, cli
     assert 0.02 < inside.mean() < 0.98
     assert np.array_equal(shown[inside], clip.frames[0][inside])
     assert (shown[~inside] == (0, 255, 0)).all()
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.webp", "frames"])
+def test_a_cut_out_alone_is_transparent_where_nobody_is(deploykit, small_onnx, here, clip, name):
+    write_image(here / "photos" / "cut.png", clip.frames[0])
+    source = here / "photos" if name == "frames" else here / "photos" / "cut.png"
+    result = deploykit("preview", small_onnx, "--input", source, "--output", name)
+    assert result.code == 0, result.err
+    found = cv2.imread(str(here / name / "cut.png" if name == "frames" else here / name), cv2.IMREAD_UNCHANGED)
+    probability = 1 - softmax(api.run(small_onnx, image=here / "photos" / "cut.png")["scores"])[0, 0]
+    expected = soft_edge(cv2.resize(probability.astype(np.float32), (96, 96), interpolation=cv2.INTER_LINEAR))
+    assert found.shape == (96, 96, 4)
+    assert np.abs(found[:, :, 3] - 255 * expected).max() < 1
+    seen = found[:, :, 3] > 0
+    assert 0.02 < seen.mean() < 1
+    assert np.array_equal(found[seen][:, 2::-1], clip.frames[0][seen])
+    # WebP chooses colours of its own where nothing is seen.
+    hidden = (found[~seen][:, 2::-1] == clip.frames[0][~seen]).all(axis=1)
+    assert hidden.mean() < 0.05, "the background is not in the file"
+
+
+@pytest.mark.parametrize("options", [("--output", "cut.jpg"), ("--output", "cut.png", "--side-by-side")])
+def test_a_cut_out_that_has_no_alpha_is_over_a_chequered_ground(deploykit, small_onnx, here, clip, options):
+    write_image(here / "photo.png", clip.frames[0])
+    assert deploykit("preview", small_onnx, "--input", "photo.png", "--hard-edges", *options).code == 0
+    found = cv2.imread(str(here / options[1]), cv2.IMREAD_UNCHANGED)
+    assert found.shape[2] == 3
+    probability = (1 - softmax(api.run(small_onnx, image=here / "photo.png")["scores"])[0, 0]).astype(np.float32)
+    nobody = cv2.resize(probability, (96, 96), interpolation=cv2.INTER_LINEAR) < 0.45
+    assert nobody.any()
+    assert 200 < np.median(found[-96:, -96:][nobody]) < 240
 
 
 def test_a_video_becomes_a_video_with_everything_on(deploykit, sinet_onnx, video, here):
@@ -125,7 +158,7 @@ def test_a_cut_off_video_keeps_the_frames_so_far(deploykit, small_onnx, here):
     assert 5 < len(kept) == body["frames"] < 27
     assert body["ended"] == "failed"
     assert f"found: {len(kept)} frames that can be decoded" in body["problem"]
-    assert f"kept: the {len(kept)} frames before" in result.err
+    assert f"kept: {len(kept)} frames before" in result.err
     assert not leftovers(here)
 
 
@@ -143,7 +176,9 @@ def test_frames_of_another_size_end_a_video_and_not_a_folder_of_photos(deploykit
     assert len(read_video(here / "out.mp4")[0]) == 2
     assert deploykit("preview", small_onnx, "--input", "frames", "--output", "fused", "--fuse").code == 1
     assert len(list((here / "fused").iterdir())) == 2
-    assert deploykit("preview", small_onnx, "--input", "frames", "--output", "photos").code == 0
+    result = deploykit("preview", small_onnx, "--input", "frames", "--output", "photos")
+    assert result.code == 0
+    assert "4 frames, of 2 sizes, the last one 96x96" in result.out
     assert read_image(here / "photos" / "2.png").shape == (80, 80, 3)
 
 
@@ -190,7 +225,7 @@ def test_ctrl_c_keeps_a_video_that_plays(deploykit, small_onnx, video, here, mon
     result = deploykit("preview", small_onnx, "--input", video, "--output", "part.mp4")
     # The first one ends it after the frame at hand, the second one at once.
     assert result.code == (1 if presses == 1 else 130)
-    assert ("stopped by Ctrl-C: the 3 frames so far are kept" in result.err) == (presses == 1)
+    assert ("stopped by Ctrl-C: 3 frames kept" in result.err) == (presses == 1)
     assert len(read_video(here / "part.mp4")[0]) == 3
     assert not leftovers(here)
     assert signal.getsignal(signal.SIGINT) is handler

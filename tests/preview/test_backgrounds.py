@@ -77,7 +77,7 @@ def test_chequers_keep_up_with_the_size(frame):
 
 def test_masks_are_grey_and_hard_ones_have_two_levels():
     alpha = np.array([[0, 0.25, 0.5, 0.75, 1]], np.float32)
-    assert grey(alpha)[0, :, 0].tolist() == [0, 64, 128, 191, 255]
+    assert grey(alpha)[0].tolist() == [0, 64, 128, 191, 255]
     assert hardened(alpha).tolist() == [[0, 0, 0, 1, 1]]
 
 
