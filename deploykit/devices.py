@@ -14,7 +14,7 @@ from deploykit.latency.drivers.table import DRIVERS, Driver
 from deploykit.latency.machine import device_name
 from deploykit.web import INSTALL, missing_packages
 from deploykit.web.chromium import NAMES, VARIABLE, find_chromium
-from deploykit.web.page import page_files
+from deploykit.web.page import every_runtime_file, page_files
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _browser() -> ReachableDevices:
     if missing:
         return _row(Driver.BROWSER, False, (), f"not installed: {', '.join(missing)}", INSTALL)
     try:
-        page_files()
+        page_files(every_runtime_file())
     except UsageError as error:
         return _row(Driver.BROWSER, False, (), error.message.rstrip("."), error.next_step or "")
     found = find_chromium()

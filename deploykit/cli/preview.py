@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 def preview(
     artifacts: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="ARTIFACT", help="Exported files or their folders; several are shown beside each other."
+            metavar="ARTIFACT",
+            help="Exported files or their folders; several are shown beside each other.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     *,
     source: Annotated[
         str,
@@ -99,6 +101,13 @@ def preview(
     from deploykit.vocab import in_words
 
     del verbose
+    if not artifacts:
+        raise UsageError(
+            "There is nothing to run.",
+            found="no ARTIFACT",
+            expected="an exported file, or its folder",
+            next_step="deploykit export sinet --target onnx, then name the folder that it prints",
+        )
     if (no_open or port) and not show:
         raise UsageError("--no-open and --port belong to --show.", expected="--show as well, or neither")
     options = Options(

@@ -25,7 +25,10 @@ def web(
     artifacts: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="ARTIFACT", help="TFLite and ONNX files, or folders that hold them.", show_default=False
+            metavar="ARTIFACT",
+            help="TFLite and ONNX files that deploykit export wrote, their manifest beside them, or folders of such; "
+            "artifacts if not given.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -38,7 +41,7 @@ def web(
             "--address", help="With --lan: the address of this machine that the device reaches.", show_default=False
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="The port to listen on; 0 for a free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 for a free one.")] = 0,
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="Stop after so many seconds; Ctrl-C if not given.")
     ] = None,
@@ -57,6 +60,14 @@ def web(
         Path | None,
         typer.Option("--export", help="Write the page as static files into this new folder, and serve nothing."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            help="Take a benchmark that the page of these artifacts saved as a file, and serve nothing.",
+            show_default=False,
+        ),
+    ] = None,
     save: Annotated[
         bool, typer.Option("--save", help="Write each benchmark to the results, by machine; see deploykit results.")
     ] = False,
@@ -65,15 +76,16 @@ def web(
 ) -> None:
     """Serve a page that runs exported files in a browser, on the camera and in a benchmark.
 
-    Without --lan this machine alone reaches it. Benchmarks of the page come back here, and are printed at the end.
+    Without --lan this machine alone reaches it. With it, the certificate is valid as long as --timeout says and an hour
+    more to either side, a day in all at most. Benchmarks of the page come back here, and are printed at the end; once
+    the command has ended, or was never there, the page saves them as a file for --record.
     """
-    from deploykit.cli.console import print_json, progress, stderr_console
+    from deploykit.cli.console import progress, stderr_console
     from deploykit.errors import UsageError
     from deploykit.latency.argument_texts import parse_share, parse_threads
     from deploykit.latency.measure import Protocol, check_plan
     from deploykit.latency.subjects import find_subjects
     from deploykit.pipeline import DEFAULT_FOLDER
-    from deploykit.records import versioned
     from deploykit.web import require_packages
 
     require_packages()
@@ -84,7 +96,15 @@ def web(
     _require("--address", address is None or lan, "--lan beside it")
     _require("--results-dir", results_dir is None or save, "--save beside it")
     _require("--export", export is None or not (lan or save), "neither --lan nor --save beside it: nothing is served")
-    _require("--timeout", timeout is None or timeout > 0, "more than 0 seconds")
+    _require("--record", record is None or not (lan or export), "neither --lan nor --export: nothing is served")
+    if timeout is not None and not timeout > 0:
+        raise UsageError(
+            "The value is out of range.",
+            where="--timeout",
+            found=f"{timeout:g}",
+            expected="more than 0 seconds",
+            next_step="leave it out to serve until Ctrl-C",
+        )
     counts, target = parse_threads(threads), parse_share(precision_target)
     for count in counts:
         check_plan(count, runs, seconds, max_seconds, target)
@@ -95,8 +115,14 @@ def web(
             "There is nothing to show.",
             found=f"no ARTIFACT, and no folder {DEFAULT_FOLDER}",
             expected="exported files",
-            next_step="deploykit export --target tflite --target onnx",
+            next_step="deploykit export sinet --target tflite --target onnx",
         )
+    if record is not None:
+        from deploykit.web.kept import benchmark_of, read_kept
+
+        kept = read_kept(record)
+        _finish((benchmark_of(kept, find_subjects(paths), record),), save, results_dir, as_json)
+        return
     protocol = Protocol(min_runs=runs, min_seconds=seconds, max_seconds=max_seconds, precision_target=target)
     with progress("web") as say:
         plan = make_page_plan(
@@ -119,11 +145,17 @@ def web(
             markup=False,
         )
         return
-    found = _serve(plan, lan=lan, address=address, port=port, timeout=timeout)
+    _finish(_serve(plan, lan=lan, address=address, port=port, timeout=timeout), save, results_dir, as_json)
+
+
+def _finish(found: tuple[Benchmark, ...], save: bool, results_dir: Path | None, as_json: bool) -> None:
+    """Save ``found`` where that was asked for, and print it."""
     if save:
         _save(found, results_dir)
     if as_json:
         from deploykit.cli.bench_table import body
+        from deploykit.cli.console import print_json
+        from deploykit.records import versioned
 
         print_json(versioned("web", {"benchmarks": [body(one) for one in found]}))
     else:
@@ -158,7 +190,7 @@ def _serve(
         token = ""
         if lan:
             place, token = Place(lan_address(address), port), new_token()
-            door, certificate = Door(token), make_certificate(place.address)
+            door, certificate = Door(token), make_certificate(place.address, timeout)
         async with serving(plan, place, door, certificate) as server:
             kept.append(server.runs)
             server.runs.changed = _announced
@@ -166,7 +198,10 @@ def _serve(
             if certificate is not None:
                 console.print(qr_text(url), markup=False, soft_wrap=True)
                 console.print(
-                    "One device is let in. Its browser warns of the certificate, which was made for this run;"
+                    "One device is let in. Its browser warns of the certificate, which was made for this run and is "
+                    f"valid until {certificate.ends:%Y-%m-%d %H:%M} UTC;",
+                    markup=False,
+                    soft_wrap=True,
                 )
                 console.print(f"its SHA-256 is {certificate.fingerprint}", markup=False, soft_wrap=True)
             console.print(f"open {url}", markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from deploykit.artifact import MANIFEST, require_unchanged
 from deploykit.errors import ArtifactError, UsageError
-from deploykit.latency.subjects import find_subjects, short_names
+from deploykit.latency.subjects import find_subjects, how_to_export, short_names
 from deploykit.network import LoadedNetwork, load_network, recipe_for
 from deploykit.recipe import Recipe, bundled_recipes, default_recipe, load_recipe, project_recipe, recipe_from_table
 from deploykit.records import Artifact
@@ -106,6 +106,7 @@ def _files(one: Named, key: str | None) -> list[Subject]:
             where=str(path),
             found="nothing",
             expected="an exported file, a checkpoint, or a folder of them",
+            next_step=how_to_export(path),
         )
     raise UsageError(
         "This is nothing that can be evaluated.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploykit.artifact import MANIFEST, hash_files, read_artifact, require_artifacts, require_unchanged
 from deploykit.errors import ArtifactError, UsageError
+from deploykit.recipe import bundled_recipes
 from deploykit.records import Artifact
 from deploykit.targets.table import TARGETS, target_of
 from deploykit.vocab import Target
@@ -36,6 +37,12 @@ def find_subjects(paths: Sequence[Path]) -> tuple[Subject, ...]:
     return _subjects([item for path in paths for item in _items(path)])
 
 
+def how_to_export(path: Path) -> str:
+    """Return the command that writes artifacts: of the bundled network that ``path``, which is missing, names."""
+    network = path.name if path.name in bundled_recipes() else "sinet"
+    return f"deploykit export {network} --target onnx --target tflite writes files into artifacts/{network}"
+
+
 def exported_subjects(artifacts: Iterable[Artifact]) -> tuple[Subject, ...]:
     """Return ``artifacts`` as subjects. Raises as ``find_subjects`` does."""
     return _subjects([(require_unchanged(one).path, one) for one in artifacts])
@@ -48,6 +55,7 @@ def _items(path: Path) -> list[tuple[Path, Artifact | None]]:
             where=str(path),
             found="nothing",
             expected="an exported file, or a folder that deploykit export wrote",
+            next_step=how_to_export(path),
         )
     if path.name == MANIFEST:
         artifact = require_unchanged(read_artifact(path))

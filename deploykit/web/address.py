@@ -26,6 +26,7 @@ def lan_address(wanted: str | None = None) -> str:
                 where="--address",
                 found=ascii(wanted),
                 expected="one of this machine, as ip address or ifconfig show it",
+                next_step="leave out --address for the one from which this machine reaches its network",
             ) from error
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -73,7 +73,7 @@ def measure_in_browser(
         ended = asyncio.run(_round(which, plan, heard, say, patience_s))
     except KeyboardInterrupt:
         ended = INTERRUPTED
-    result = heard.run.benchmark(here=which is HERE) if heard.run else None
+    result = heard.run.benchmark() if heard.run else None
     if result is not None and result.measured:
         return result
     if ended == INTERRUPTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -26,7 +27,11 @@ MOST_LEVELS = 1.5
 # Below so many runs, or so little of a change, a drift says nothing.
 _LEAST_RUNS = 30
 _DRIFT = 0.05
+_SLOWED = "let the device cool, end what else it does, and measure again"
+_QUICKENED = "it was not at its pace yet: end what else the device does, and measure again or for longer"
 _GIB = 1 << 30
+# How browsers call the systems that Python names.
+_SYSTEMS = {"Linux": "linux", "Darwin": "mac", "Windows": "windows"}
 
 Key = tuple[str, str, int]
 
@@ -37,10 +42,11 @@ class RefusedError(Exception):
 
 @dataclass
 class BrowserRun:
-    """One benchmark on one page."""
+    """One benchmark on one page; ``here``: its requests came from this very machine."""
 
     plan: PagePlan
     precision_target: float | None
+    here: bool = False
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     over: bool = False
     _recording: Recording = field(default_factory=Recording)
@@ -145,9 +151,9 @@ class BrowserRun:
         precise = max(high - middle, middle - low) <= self.precision_target * middle
         return Stopped.PRECISION if precise else Stopped.TIME, (low, high)
 
-    def benchmark(self, *, here: bool = False) -> Benchmark:
-        """Return what was measured so far as a record; ``here``: the browser runs on this very machine."""
-        machine = self._machine(here)
+    def benchmark(self) -> Benchmark:
+        """Return what was measured so far as a record."""
+        machine = self._machine()
         found = [(key, self._latency(key, machine)) for key in self._keys]
         measured = tuple(latency for _, latency in found if latency is not None)
         left_out = tuple(SkippedLatency(_words(key), self._why_not(key)) for key, latency in found if latency is None)
@@ -199,10 +205,12 @@ class BrowserRun:
         problems = self._recording.of(_name(key)).problems
         return next(iter(problems.values()), "") or f"not measured: {self._recording.ended or 'the page left it out'}"
 
-    def _machine(self, here: bool) -> Machine:
+    def _machine(self) -> Machine:
         facts = self._facts
         if facts is None:
             return Machine(name="browser", processor="a browser", architecture="unknown", system="unknown", cores=1)
+        # A phone may come through a cable, from the same address.
+        here = self.here and facts.system.lower().startswith(_SYSTEMS.get(platform.system(), "unknown"))
         processor = cpu_model() if here else facts.model or "a processor that the browser does not name"
         memory = None if facts.memory_gb is None else int(facts.memory_gb * _GIB)
         return Machine(
@@ -226,12 +234,15 @@ class Runs:
         self._runs: dict[str, BrowserRun] = {}
         self.changed: Callable[[BrowserRun], None] = lambda run: None
 
-    def begin(self) -> str:
-        """Return the name of a new run. Raises RefusedError where there are too many."""
+    def begin(self, *, here: bool = False) -> str:
+        """Return the name of a new run, ``here`` as in ``BrowserRun``. Raises RefusedError where there are too many."""
         if len(self._runs) >= MOST_RUNS:
-            raise RefusedError(f"more than {MOST_RUNS} runs")
+            raise RefusedError(
+                f"{MOST_RUNS} benchmarks were begun, and one start of deploykit web takes no more; "
+                "end it, which prints them, and start it again"
+            )
         name = str(len(self._runs))
-        self._runs[name] = BrowserRun(self._plan, self._precision_target)
+        self._runs[name] = BrowserRun(self._plan, self._precision_target, here)
         return name
 
     def hear(self, name: str, batch: events.Batch) -> None:
@@ -277,5 +288,5 @@ def _drifts(measured: Sequence[Latency]) -> list[Warned]:
         if abs(change) > _DRIFT:
             words = f"{abs(change):.0%} {'longer' if change > 0 else 'shorter'}"
             problem = f"{one.artifact}: a run in the last third took {words} than in the first"
-            found.append(Warned(problem, "let the device cool, or warm up for longer, and measure again"))
+            found.append(Warned(problem, _SLOWED if change > 0 else _QUICKENED))
     return found

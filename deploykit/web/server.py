@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -18,7 +19,7 @@ from deploykit.errors import UsageError
 from deploykit.web.access import COOKIE, HEADERS, Door, allowed_hosts
 from deploykit.web.certificate import Certificate
 from deploykit.web.events import MOST_BYTES, Batch, Token
-from deploykit.web.page import ENTER, INDEX, OPEN_TO_ALL, content_type, page_files
+from deploykit.web.page import ENTER, INDEX, OPEN_TO_ALL, content_type, page_files, runtime_files
 from deploykit.web.plan import Content, PagePlan
 from deploykit.web.runs import RefusedError, Runs
 
@@ -52,9 +53,13 @@ class Serving:
 
 
 def web_folder(plan: PagePlan) -> dict[str, Content]:
-    """Return path → content of all that there is to see. Raises UsageError where the runtimes are missing."""
+    """Return path → content of all that there is to see, of the runtimes what the files of ``plan`` need.
+
+    Raises UsageError where the runtimes are missing.
+    """
+    needed = runtime_files({one.target for one in plan.subjects}, plan.body["accelerators"], plan.body["threads"])
     body = json.dumps(plan.body, indent=1, sort_keys=True, allow_nan=False).encode()
-    return {**page_files(), **plan.files, "plan.json": body}
+    return {**page_files(needed), **plan.files, "plan.json": body}
 
 
 @asynccontextmanager
@@ -69,7 +74,7 @@ async def serving(
     port = int(listening.getsockname()[1])
     scheme = "http" if certificate is None else "https"
     host = f"[{place.address}]" if ":" in place.address else place.address
-    site = _Site(plan, door, f"{scheme}://", allowed_hosts(place.address, port))
+    site = _Site(plan, door, f"{scheme}://", allowed_hosts(place.address, port), place.address)
     runner = web.AppRunner(site.application(), access_log=None, logger=_LOG, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
@@ -87,21 +92,23 @@ def _listen(place: Place) -> socket.socket:
         listening.bind((place.address, place.port))
     except (OSError, OverflowError) as error:
         listening.close()
+        foreign = getattr(error, "errno", None) == errno.EADDRNOTAVAIL
         raise UsageError(
             "The page cannot be served there.",
-            where=f"{place.address}, port {place.port}",
+            where=f"--address {place.address}" if foreign else f"{place.address}, --port {place.port}",
             found=getattr(error, "strerror", None) or str(error),
-            expected="an address of this machine and a free port from 1024 to 65535",
-            next_step="leave out --port, or name another",
+            expected="an address of this machine" if foreign else "a free port from 1024 to 65535",
+            next_step=f"leave out {'--address' if foreign else '--port'}, or name another",
         ) from error
     return listening
 
 
 class _Site:
-    def __init__(self, plan: PagePlan, door: Door, scheme: str, hosts: frozenset[str]) -> None:
+    def __init__(self, plan: PagePlan, door: Door, scheme: str, hosts: frozenset[str], address: str) -> None:
         self._files = web_folder(plan)
         self._door = door
         self._hosts = hosts
+        self._address = address
         self._origins = {scheme + host for host in hosts}
         self.runs = Runs(plan, plan.body["protocol"]["precision_target"])
 
@@ -163,7 +170,8 @@ class _Site:
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         try:
-            return web.json_response({"run": self.runs.begin()})
+            # Who comes from the address that is listened on is on this machine.
+            return web.json_response({"run": self.runs.begin(here=request.remote == self._address)})
         except RefusedError as error:
             return _refusal(429, str(error))
 

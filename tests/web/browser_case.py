@@ -15,7 +15,7 @@ from deploykit.errors import UsageError
 from deploykit.web.access import Door
 from deploykit.web.certificate import Certificate
 from deploykit.web.chromium import find_chromium
-from deploykit.web.page import page_files
+from deploykit.web.page import every_runtime_file, page_files
 from deploykit.web.plan import PagePlan
 from deploykit.web.server import Place, Serving, serving
 
@@ -32,7 +32,7 @@ def why_not() -> str:
     if find_chromium() is None:
         return "there is no Chromium here"
     try:
-        page_files()
+        page_files(every_runtime_file())
     except UsageError as error:
         return f"{error.message} {error.next_step}"
     return ""

@@ -18,9 +18,10 @@ from deploykit.web import page
 def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the place of the WebAssembly runtimes, which no test without a browser loads."""
     folder = tmp_path / "runtimes"
-    (folder / "litert").mkdir(parents=True)
+    for name in page.every_runtime_file():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"\0asm")
     (folder / page.PACKAGES).write_text('{"@litertjs/core": {"version": "2.5.3"}}')
-    (folder / "litert" / "litert.wasm").write_bytes(b"\0asm")
     monkeypatch.setattr(page, "RUNTIMES", folder)
     return folder
 
@@ -42,8 +43,12 @@ def sinet_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, ...]
     return find_subjects([folder])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator:
-    """A Chromium without a window, one for all tests."""
+    """A Chromium without a window, one for the tests of a file.
+
+    Playwright's loop runs in this thread from the first test that needs it to the end of the file: whatever runs a loop
+    of its own comes before that, or in another file.
+    """
     with chromium() as found:
         yield found

@@ -1,4 +1,4 @@
-"""The certificate is of one address and one day, and the address of the page can be photographed."""
+"""The certificate is of one address and a day at most, and the address of the page can be photographed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ from deploykit.web.certificate import make_certificate
 
 def test_the_certificate_is_of_one_address_for_a_server_and_for_a_day() -> None:
     now = datetime.now(UTC)
-    made = make_certificate("192.168.1.5", now)
+    made = make_certificate("192.168.1.5", now=now)
     found = x509.load_pem_x509_certificate(made.certificate)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("192.168.1.5")]
     usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert not found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert found.not_valid_after_utc - found.not_valid_before_utc <= timedelta(hours=25)
+    assert found.not_valid_after_utc - found.not_valid_before_utc == timedelta(days=1)
     assert found.not_valid_before_utc < now < found.not_valid_after_utc
     assert isinstance(found.public_key(), ec.EllipticCurvePublicKey)
     assert len(made.fingerprint.split(":")) == 32
     assert make_certificate("192.168.1.5").key != made.key
+
+
+@pytest.mark.parametrize(("lasts_s", "hours"), [(1800.0, 1.5), (22 * 3600.0, 23), (23.5 * 3600, 23), (1e300, 23)])
+def test_the_certificate_lasts_as_long_as_the_command_and_an_hour_more(lasts_s: float, hours: float) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    made = make_certificate("192.168.1.5", lasts_s, now)
+    assert made.ends == now + timedelta(hours=hours)
+    begins = x509.load_pem_x509_certificate(made.certificate).not_valid_before_utc
+    assert begins == now - timedelta(hours=1)
 
 
 def test_a_door_without_a_token_is_open_and_one_with_a_token_lets_one_in() -> None:

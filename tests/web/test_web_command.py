@@ -13,6 +13,7 @@ from deploykit.errors import ArtifactError, UsageError
 from deploykit.latency.measure import Protocol
 from deploykit.latency.subjects import Subject
 from deploykit.vocab import Target
+from deploykit.web.page import runtime_files
 from deploykit.web.plan import bundled_picture, make_page_plan
 
 
@@ -38,7 +39,9 @@ def test_the_page_is_written_as_static_files(web, small_files, tmp_path) -> None
     assert "static files" in err
     written = sorted(path.relative_to(tmp_path / "page").as_posix() for path in (tmp_path / "page").rglob("*.*"))
     assert "index.html" in written
-    assert "runtimes/litert/litert.wasm" in written
+    assert "runtimes/onnx/ort.wasm.min.mjs" in written
+    assert "runtimes/litert/litert_wasm_internal.wasm" in written
+    assert not [name for name in written if "jspi" in name or "threaded_internal" in name]
     assert "enter.html" not in written
     plan = json.loads((tmp_path / "page" / "plan.json").read_bytes())
     assert not plan["reports"]
@@ -53,6 +56,19 @@ def test_the_page_is_written_as_static_files(web, small_files, tmp_path) -> None
     assert "not empty" in err
 
 
+def test_a_page_has_the_runtimes_of_its_files_and_accelerators_alone() -> None:
+    def found(targets: tuple[Target, ...], accelerators: tuple[str, ...], threads: tuple[int, ...] = (1,)) -> set[str]:
+        return {name for name in runtime_files(targets, accelerators, threads) if name.endswith(".wasm")}
+
+    one = found((Target.TFLITE,), ("wasm",))
+    assert one == {"litert/litert_wasm_internal.wasm", "litert/litert_wasm_compat_internal.wasm"}
+    assert found((Target.TFLITE,), ("wasm",), (1, 2)) - one == {"litert/litert_wasm_threaded_internal.wasm"}
+    assert found((Target.TFLITE,), ("webgpu",), (2,)) - one == {"litert/litert_wasm_jspi_internal.wasm"}
+    assert found((Target.ONNX,), ("wasm",), (2,)) == {"onnx/ort-wasm-simd-threaded.wasm"}
+    assert found((Target.ONNX,), ("webnn",)) == {"onnx/ort-wasm-simd-threaded.jspi.wasm"}
+    assert len(found((Target.TFLITE, Target.ONNX), ("wasm", "webgpu"), (1, 2))) == 6
+
+
 @pytest.mark.usefixtures("runtimes")
 def test_it_serves_for_a_while_and_says_where(web, small_files) -> None:
     code, out, err = web(small_files[0].path, "--timeout", "0.3", "--json")
@@ -64,6 +80,7 @@ def test_it_serves_for_a_while_and_says_where(web, small_files) -> None:
     assert "open https://127.0.0.1:" in err
     assert "/#" in err
     assert "SHA-256" in err
+    assert "valid until" in err
     assert "█" in err or "▄" in err
 
 
@@ -74,6 +91,9 @@ def test_it_serves_for_a_while_and_says_where(web, small_files) -> None:
         ("--results-dir", "here"),
         ("--export", "there", "--lan"),
         ("--timeout", "0"),
+        ("--timeout", "nan"),
+        ("--record", "there.json", "--lan"),
+        ("--export", "there", "--record", "there.json"),
         ("--accelerator", "cpu"),
         ("--threads", "0"),
         ("nothing.tflite",),
@@ -85,6 +105,18 @@ def test_what_does_not_go_together_is_one_clear_error(web, options, tmp_path, mo
     assert (code, out) == (2, "")
     assert err.startswith("deploykit: error: ")
     assert "Traceback" not in err
+
+
+def test_advice_names_what_was_wrong_and_a_command_that_helps(web, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, _, err = web("--timeout", "0")
+    assert "out of range" in err
+    assert "serve until Ctrl-C" in err
+    assert "deploykit export sinet" in web()[2]
+    assert "deploykit export portraitnet --target onnx --target tflite" in web("portraitnet")[2]
+    code, _, err = web("--port", "99999")
+    assert code == 2
+    assert "65535" in err
 
 
 def test_a_file_that_no_page_runs_is_left_out_with_the_reason(small_files) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from browser_case import needs_browser, quick, served, shown
 
 from deploykit.latency.measure import Protocol
 from deploykit.latency_records import Stopped
 from deploykit.web.certificate import make_certificate
+from deploykit.web.kept import benchmark_of, read_kept
 from deploykit.web.plan import make_page_plan
 
 pytestmark = needs_browser
@@ -89,6 +92,53 @@ def test_a_page_that_is_closed_leaves_what_it_measured(browser, small_files) -> 
     assert result.ended == "the page was closed"
     assert sum(len(one.samples_s) for one in result.measured) >= before
     assert {one.stopped for one in result.measured} == {Stopped.INTERRUPTED}
+
+
+@pytest.mark.full
+def test_a_page_whose_command_ends_says_so_and_saves_its_benchmark(browser, small_files, tmp_path) -> None:
+    plan = quick(make_page_plan(small_files, Protocol()), min_seconds=60.0, max_seconds=60.0)
+    with ExitStack() as command:
+        server = command.enter_context(served(plan))
+        with shown(browser, server) as (page, _):
+            page.click("#tab-bench")
+            page.click("#start")
+            page.wait_for_selector("tr[data-state=measuring]")
+            assert not page.is_visible("#problem")
+            assert not page.is_visible("#save")
+            command.close()
+            page.wait_for_selector("#problem")
+            assert "The command has ended" in page.inner_text("#problem")
+            page.wait_for_timeout(1000)
+            page.click("#stop")
+            page.wait_for_selector("html[data-benchmark=ended]")
+            assert "on this page alone" in page.inner_text("#bench-status")
+            with page.expect_download() as download:
+                page.click("#save")
+            path = tmp_path / download.value.suggested_filename
+            download.value.save_as(path)
+            # A second one would find no files; the first one is not lost by trying.
+            page.click("#start")
+            page.wait_for_function(
+                "() => document.querySelector('#bench-status').textContent.startsWith('not started')"
+            )
+            assert page.is_visible("#save")
+    result = benchmark_of(read_kept(path), small_files, path)
+    assert len(result.measured) == 2
+    assert result.ended == "it was stopped on the page"
+    (heard,) = server.runs.all()
+    assert sum(len(one.samples_s) for one in result.measured) > heard.samples
+
+
+@pytest.mark.full
+def test_an_idle_page_notices_that_its_command_has_ended(browser, small_files) -> None:
+    with ExitStack() as command:
+        server = command.enter_context(served(make_page_plan(small_files, Protocol())))
+        with shown(browser, server) as (page, _):
+            page.wait_for_selector("html[data-first-mask-ms]")
+            page.wait_for_timeout(5000)
+            assert not page.is_visible("#problem")
+            command.close()
+            page.wait_for_selector("#problem", timeout=10_000)
 
 
 @pytest.mark.full

@@ -86,7 +86,11 @@ def test_what_is_to_be_known_is_noted() -> None:
     for part in ("WebGPU computes some", "webgpu computed", "9.0 of 256 levels", "mean of 12", "100 µs"):
         assert part in text
     warnings = heard(HELLO, OPENED, CHECKED, WARM, *slower, STOPPED, END).benchmark().warnings
-    assert any("10% longer than in the first" in one.problem for one in warnings)
+    (warned,) = (one for one in warnings if "10% longer than in the first" in one.problem)
+    assert "cool" in warned.remedy
+    quicker = heard(HELLO, OPENED, CHECKED, WARM, samples(*[0.011] * 30), samples(*[0.01] * 15), STOPPED, END)
+    (warned,) = (one for one in quicker.benchmark().warnings if "9% shorter" in one.problem)
+    assert "cool" not in warned.remedy
     steady = heard(HELLO, OPENED, CHECKED, WARM, samples(*[0.01] * 45), STOPPED, END).benchmark()
     assert not steady.warnings
     assert not steady.measured[0].notes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 from http.cookies import SimpleCookie
 
 import pytest
-from web_case import ABOUT, CHECKED, END, HELLO, OPENED, WARM, Answer, Client, samples, small_plan, with_server
+from web_case import ABOUT, CHECKED, END, FACTS, HELLO, OPENED, WARM, Answer, Client, samples, small_plan, with_server
 
 from deploykit.errors import UsageError
+from deploykit.latency.machine import cpu_model
 from deploykit.web import page
 from deploykit.web.access import COOKIE
 from deploykit.web.certificate import make_certificate
@@ -21,7 +23,14 @@ pytestmark = pytest.mark.usefixtures("runtimes")
 
 def test_the_page_its_runtimes_and_its_files_are_served_isolated_from_other_origins() -> None:
     def look(client: Client) -> list[Answer]:
-        paths = ("/", "/assets/page.js", "/runtimes/litert/litert.wasm", "/files/0.tflite", "/plan.json", "/nothing")
+        paths = (
+            "/",
+            "/assets/page.js",
+            "/runtimes/litert/litert_wasm_internal.wasm",
+            "/files/0.tflite",
+            "/plan.json",
+            "/nothing",
+        )
         return [client.get(path) for path in paths]
 
     index, script, wasm, file, plan, nothing = with_server(look)
@@ -178,8 +187,31 @@ def test_a_file_whose_mask_is_wrong_gets_no_times() -> None:
     with_server(look)
 
 
-def test_runs_are_bounded() -> None:
-    assert with_server(lambda client: [client.post("/runs", {}).status for _ in range(101)])[-2:] == [200, 429]
+def test_runs_are_bounded_and_the_page_is_told_what_to_do() -> None:
+    answers = with_server(lambda client: [client.post("/runs", {}) for _ in range(101)])
+    assert [one.status for one in answers[-2:]] == [200, 429]
+    assert answers[-1].body.startswith(b"100 benchmarks were begun")
+    assert b"start it again" in answers[-1].body
+
+
+def test_a_page_of_this_machine_has_one_name_whoever_serves_it() -> None:
+    def named(system: str, remote_is_here: bool) -> str:
+        def look(client: Client) -> str:
+            run = json.loads(client.post("/runs", {}).body)["run"]
+            hello = {**HELLO, "facts": {**FACTS, "system": system}}
+            assert client.post(f"/runs/{run}", {"events": [hello]}).status == 200
+            (kept,) = client.server.runs.all()
+            kept.here &= remote_is_here
+            machine = kept.benchmark().machine
+            assert machine is not None
+            return machine.processor
+
+        return with_server(look)
+
+    own = {"Linux": "Linux", "Darwin": "macOS 15.0", "Windows": "Windows 10"}[platform.system()]
+    assert named(own, True) == cpu_model()
+    # A phone on a cable comes from the same address, and another device from another one.
+    assert named("Android 15", True) == named(own, False) == "a processor that the browser does not name"
 
 
 def test_a_checkout_without_the_runtimes_says_what_fetches_them(monkeypatch, tmp_path) -> None:
@@ -197,5 +229,10 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
         with pytest.raises(UsageError, match="cannot be served") as caught:
             _listen(Place("127.0.0.1", port))
         assert "--port" in str(caught.value)
+        # Of documentation alone: no machine has it.
+        with pytest.raises(UsageError, match="cannot be served") as caught:
+            _listen(Place("192.0.2.1", 0))
+        assert "--address" in str(caught.value)
+        assert "--port" not in str(caught.value)
 
     with_server(again)

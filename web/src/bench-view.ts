@@ -1,10 +1,12 @@
 /** The table of the benchmark, its buttons and its words. */
 
 import { Bench, medianOf, type Row } from './bench';
+import type { Command } from './command';
 import { element, make, ms, percent } from './dom';
 import { readFacts, type Facts } from './facts';
+import { saveAsFile } from './keep';
 import type { Plan } from './plan';
-import { startReport } from './reporter';
+import { Reporter, startReport } from './reporter';
 import { drift, median, percentile } from './statistics';
 
 const WORDS: Record<string, string> = { wasm: 'WebAssembly', webgpu: 'WebGPU', webnn: 'WebNN' };
@@ -15,19 +17,23 @@ const MOST_POINTS = 48;
 export class BenchView {
   private readonly start = element<HTMLButtonElement>('start');
   private readonly stop = element<HTMLButtonElement>('stop');
+  private readonly save = element<HTMLButtonElement>('save');
   private readonly status = element('bench-status');
   private readonly facts = readFacts();
   private bench: Bench | null = null;
+  private reporter: Reporter | null = null;
   private said = '';
 
   constructor(
     private readonly plan: Plan,
+    private readonly command: Command,
     private readonly before: () => void,
   ) {
     this.start.addEventListener('click', () => void this.run());
     this.stop.addEventListener('click', () => this.end());
+    this.save.addEventListener('click', () => saveAsFile(plan, this.reporter?.events ?? []));
     void this.facts.then((facts) => this.showFacts(facts));
-    this.fill(new Bench(plan, {} as Facts, { tell() {}, async flush() {}, problem: '' }, () => undefined).rows);
+    this.fill(new Bench(plan, {} as Facts, new Reporter('', () => undefined), () => undefined).rows);
   }
 
   end(): void {
@@ -39,22 +45,33 @@ export class BenchView {
     this.start.disabled = true;
     this.stop.disabled = false;
     this.before();
+    this.command.busy = true;
     let message = '';
     try {
-      const reporter = await startReport(this.plan.reports);
+      const reporter = await startReport(this.plan.reports, () => this.lost());
+      this.reporter = reporter;
+      this.save.hidden = true;
       const bench = new Bench(this.plan, await this.facts, reporter, () => this.show(bench));
       this.bench = bench;
       await bench.run();
       reporter.close();
-      message = reporter.problem || (bench.stopping ? 'stopped; what was measured until then is kept' : 'done');
+      message = bench.stopping ? 'stopped; what was measured until then is kept' : 'done';
+      if (reporter.problem) message += `, on this page alone: ${reporter.problem}`;
+      this.save.hidden = !reporter.alone;
     } catch (error) {
       message = error instanceof Error ? error.message : String(error);
     }
     this.bench = null;
+    this.command.busy = false;
     this.start.disabled = false;
     this.stop.disabled = true;
     this.status.textContent = message;
     document.documentElement.dataset.benchmark = 'ended';
+  }
+
+  private lost(): void {
+    this.command.found(false);
+    this.save.hidden = !this.reporter?.alone;
   }
 
   private show(bench: Bench): void {

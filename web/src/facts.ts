@@ -56,7 +56,8 @@ export async function readFacts(): Promise<Facts> {
 }
 
 function browserName(brands: Brand[]): string {
-  const real = brands.filter((one) => !/not.?a.?brand/i.test(one.brand));
+  // Without a window it is the same browser.
+  const real = brands.filter((one) => !/not.?a.?brand|headless/i.test(one.brand));
   const own = real.find((one) => one.brand !== 'Chromium') ?? real[0];
   if (own) return `${own.brand} ${own.version.split('.').slice(0, 2).join('.')}`;
   const firefox = /Firefox\/([\d.]+)/.exec(navigator.userAgent);

@@ -1,6 +1,7 @@
 /** The page: two views of the files that the command names. `#run` starts the benchmark at once. */
 
 import { BenchView } from './bench-view';
+import { Command } from './command';
 import { element } from './dom';
 import { readPlan } from './folder';
 import { LiveView } from './live-view';
@@ -34,7 +35,9 @@ async function start(): Promise<void> {
   const show = tabs();
   const plan = await readPlan();
   const live = new LiveView(plan);
-  const bench = new BenchView(plan, () => live.release());
+  const command = new Command();
+  if (plan.reports) command.watch();
+  const bench = new BenchView(plan, command, () => live.release());
   element('tab-live').addEventListener('click', () => {
     bench.end();
     void live.select();

@@ -38,6 +38,7 @@ export interface Subject {
   target: 'tflite' | 'onnx';
   precision: string;
   size_bytes: number;
+  content_hash: string;
   file: string;
   inputs: InputSpec[];
   outputs: TensorSpec[];
