@@ -25,7 +25,7 @@ from deploykit.latency.inputs import build_inputs, photos_or_drawn, samples_of, 
 from deploykit.latency.machine import device_name, warnings_about
 from deploykit.latency.measure import Protocol, check_plan
 from deploykit.latency.recording import INTERRUPTED, Recording
-from deploykit.latency.subjects import Subject, unmeasurable
+from deploykit.latency.subjects import Subject, timed_elsewhere, unmeasurable
 from deploykit.latency.worker import PROGRAM, PlannedSubject, agent_program, make_plan, run_agent
 from deploykit.latency_records import Benchmark, Latency, SkippedLatency, Warned
 from deploykit.network import LoadedNetwork
