@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             return folder if folder in SHARING else file
 
     return OneWorkerForAFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_are_made_once() -> Iterator[None]:
+    """Spare torch the tables that it makes for every export."""
+    from repeated_work import keep_tables
+
+    with pytest.MonkeyPatch.context() as patch:
+        keep_tables(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

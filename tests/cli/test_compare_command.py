@@ -83,7 +83,8 @@ def test_a_copy_is_neither_faster_nor_slower_and_the_record_has_everything(deplo
     assert body["first"]["figures"]["operations"] == 2
     assert body["threads"] == 1
     assert len(body["affinity"]) <= 1
-    assert body["seconds"] < 6
+    # Without the option it takes up to 30 s, and a busy machine may take its time for the last round.
+    assert body["seconds"] < 20
     assert body["complete"]
     assert str(here) not in result.out
     for found in body["rounds"]:

@@ -43,7 +43,7 @@ def line_with(process, what):
 
 def watched(address, count):
     """Return the lengths of ``count`` pictures of the stream at ``address``."""
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     connection.request("GET", address.path + "stream")
     response = connection.getresponse()
     assert response.status == 200
@@ -66,7 +66,7 @@ def test_it_is_shown_until_ctrl_c_and_the_video_is_kept(started, here):
     assert address.hostname == "127.0.0.1"
     assert len(watched(address, 3)) == 3
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     frames, _ = read_video(here / "out.mp4")
     assert f"{len(frames)} frames: out.mp4" in out
@@ -81,7 +81,7 @@ def test_the_last_picture_stays_until_ctrl_c(started, here):
     line_with(process, "last frame")
     assert len(watched(address, 1)) == 1
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert '"output": null' in out
     assert not (here / "preview.mp4").exists()

@@ -90,7 +90,7 @@ SetEnv TMPDIR="{self.temporary}"
 
     def left_behind(self) -> list[Path]:
         """Return what is left in the temporary folder of the machine, after waiting a moment for its removal."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and (list(self.temporary.iterdir()) or self.remote_processes()):
             time.sleep(0.05)
         assert self.remote_processes() == []
@@ -100,12 +100,12 @@ SetEnv TMPDIR="{self.temporary}"
         for session in self.sessions():
             session.kill()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+        self.process.wait(60)
         if self.made_folder:
             PRIVILEGE_SEPARATION.rmdir()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break

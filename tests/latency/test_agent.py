@@ -173,7 +173,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
 
 def _running(folder: Path) -> list[str]:
     """Return the command lines of processes that run the agent in ``folder``."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):

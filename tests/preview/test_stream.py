@@ -23,7 +23,7 @@ def stream():
 
 
 def ask(stream, path, *, method="GET", host=None):
-    connection = http.client.HTTPConnection("127.0.0.1", stream.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", stream.port, timeout=60)
     connection.request(method, path, headers={} if host is None else {"Host": host})
     return connection.getresponse()
 
@@ -108,7 +108,7 @@ def test_too_many_tabs_are_sent_away_and_places_are_free_again(stream):
     assert ask(stream, page(stream) + "stream").status == 503
     for one in watching:
         one.close()
-    for _ in range(100):
+    for _ in range(1000):
         if ask(stream, page(stream) + "stream").status == 200:
             return
         threading.Event().wait(0.05)

@@ -96,7 +96,7 @@ def test_a_bug_in_a_process_names_the_stage_and_shows_its_traceback(finished, tm
             break
     (worker,) = psutil.Process(process.pid).children()
     worker.kill()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 70
     assert "tiny/verify-reparam: failed" in err
     assert "SIGKILL" in err

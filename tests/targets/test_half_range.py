@@ -100,7 +100,6 @@ FP16 = ExportOptions(precision=Precision.FP16)
 FULL = pytest.mark.full
 # One fault of each target is run by make test, each fault once.
 PLAIN = {
-    (Target.ONNX, "large values"),
     (Target.ONNX, "tiny weights"),
     (Target.COREML, "tiny values"),
     (Target.TFLITE, "large weights"),

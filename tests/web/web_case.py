@@ -62,10 +62,10 @@ class Client:
         where = urlsplit(self.server.url)
         assert where.hostname is not None
         if self.trusted is None:
-            connection = http.client.HTTPConnection(where.hostname, where.port, timeout=20)
+            connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
         else:
             context = ssl.create_default_context(cadata=self.trusted.certificate.decode())
-            connection = http.client.HTTPSConnection(where.hostname, where.port, timeout=20, context=context)
+            connection = http.client.HTTPSConnection(where.hostname, where.port, timeout=60, context=context)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             answer = connection.getresponse()
