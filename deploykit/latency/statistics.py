@@ -135,13 +135,15 @@ def explain_outliers(latency: Latency, conditions: Sequence[Conditions] = ()) ->
     """
     own = latency.own_s
     places = _out_of_line(own)
-    stretches = _Stretches(conditions)
+    if not places:
+        return ()
+    median, by_run, stretches = statistics.median(own), _ByRun(latency), _Stretches(conditions)
     found = []
     for place in places:
-        slow = _Slow(own[place], latency.median_s)
+        slow = _Slow(own[place], median)
         reason = ""
         if slow.beyond_s > 0:
-            reason = _during(latency, place, slow)
+            reason = by_run.reason(place, slow)
             if not reason and len(latency.starts_s) == len(own):
                 start = latency.starts_s[place]
                 reason = stretches.reason(start, start + latency.samples_s[place], slow, latency)
@@ -171,20 +173,27 @@ _DISK = "pages were read from the disk (major page faults)"
 _MEMORY = "memory was mapped (minor page faults)"
 
 
-def _during(latency: Latency, place: int, slow: _Slow) -> str:
-    """Return what was counted during the run at ``place`` beyond the usual; an empty text for nothing."""
-    for text, counts, cost_s in (
-        (_DISK, latency.major_faults, _MAJOR_FAULT_S),
-        (_MEMORY, latency.minor_faults, _MINOR_FAULT_S),
-    ):
-        if len(counts) == len(latency.samples_s):
-            more = counts[place] - statistics.median(counts)
+class _ByRun:
+    """What was counted during each run by itself."""
+
+    def __init__(self, latency: Latency) -> None:
+        runs = len(latency.samples_s)
+        faults = ((_DISK, latency.major_faults, _MAJOR_FAULT_S), (_MEMORY, latency.minor_faults, _MINOR_FAULT_S))
+        self._faults = [
+            (text, counts, statistics.median(counts), cost_s) for text, counts, cost_s in faults if len(counts) == runs
+        ]
+        self._away_s = latency.away_s if len(latency.away_s) == runs else (0.0,) * runs
+
+    def reason(self, place: int, slow: _Slow) -> str:
+        """Return what was beyond the usual in the run at ``place``; an empty text for nothing that is large enough."""
+        for text, counts, usual, cost_s in self._faults:
+            more = counts[place] - usual
             if more > 0 and slow.explained_by(more * cost_s):
                 return text
-    away_s = latency.away_s[place] if len(latency.away_s) == len(latency.samples_s) else 0.0
-    if away_s > 0 and slow.explained_by(away_s):
-        return "another program had the core in between, and the caches (preempted)"
-    return ""
+        away_s = self._away_s[place]
+        if away_s > 0 and slow.explained_by(away_s):
+            return "another program had the core in between, and the caches (preempted)"
+        return ""
 
 
 def _out_of_line(samples_s: Sequence[float]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -192,6 +193,15 @@ def test_one_page_fault_is_no_reason_for_a_long_run_nor_are_those_of_every_run()
     assert found.reason == UNEXPLAINED
     (found,) = explain_outliers(_one_slow(0.5, minor_faults=(10**6,) * 100))
     assert found.reason == UNEXPLAINED
+
+
+def test_very_many_runs_are_summarised_in_moments() -> None:
+    samples = np.random.default_rng(8).pareto(1.5, 100_000) + 1
+    faults = (0,) * len(samples)
+    many = replace(_latency(samples.tolist()), minor_faults=faults, major_faults=faults, away_s=(0.0,) * len(samples))
+    began = time.process_time()
+    assert len(summarise(many).outliers) > 1000
+    assert time.process_time() - began < 10
 
 
 def test_a_fast_run_has_no_reason_of_a_slow_one() -> None:
