@@ -97,6 +97,7 @@ def bench(
         precision_target=precision_target,
         affinity=affinity,
         device=device,
+        accelerators=device_options.accelerators if device_options else (),
     )
     photos = photos_in(place)
     chosen = load_recipe(recipe) if recipe else None

@@ -138,6 +138,7 @@ def bench(
         precision_target=target,
         affinity=cores,
         device=device,
+        accelerators=accelerator or (),
     )
     # Only now what takes seconds to import.
     from deploykit.benchmark import bench as measure

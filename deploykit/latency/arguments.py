@@ -9,7 +9,7 @@ from pathlib import Path
 from deploykit.errors import TargetError, UsageError
 from deploykit.latency.agent.cores import usable
 from deploykit.latency.drivers.programs import ADB, require_program
-from deploykit.latency.drivers.table import Driver, driver_of
+from deploykit.latency.drivers.table import DRIVERS, Driver, driver_of
 from deploykit.latency.measure import check_plan
 from deploykit.latency.subjects import Subject, find_subjects, unmeasurable
 
@@ -31,11 +31,20 @@ def check_bench(
     precision_target: float | None,
     affinity: str | Sequence[int] | None,
     device: str,
+    accelerators: Sequence[str] = (),
 ) -> None:
     """Raise the error of the first argument of ``bench`` that is wrong; see ``deploykit.benchmark.bench``."""
     for count in threads:
         check_plan(count, runs, seconds, max_seconds, precision_target)
     driver, _ = driver_of(device)
+    unknown = [one for one in accelerators if one not in DRIVERS[driver].accelerators]
+    if unknown:
+        raise UsageError(
+            "This driver has no such accelerator.",
+            where=f"--device {device}",
+            found=", ".join(unknown),
+            expected=", ".join(DRIVERS[driver].accelerators),
+        )
     if driver is Driver.HOST:
         _check_cores(affinity)
     elif compiled or end_to_end:

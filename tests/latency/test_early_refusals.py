@@ -32,6 +32,7 @@ finally:
         (("bench", "m.onnx", "--device", "toaster"), "There is no such device"),
         (("bench", "m.onnx", "--device", "adb"), "adb is not on the PATH"),
         (("bench", "m.onnx", "--affinity", "4096"), "--affinity names a core"),
+        (("bench", "m.onnx", "--accelerator", "gpu"), "no such accelerator"),
         (("compare", "m.onnx"), "Two things are compared"),
         (("compare", "m.onnx", "gone.onnx"), "There is no such file"),
         (("compare", "m.onnx", "m.onnx"), "given twice"),
