@@ -31,6 +31,8 @@ Keep = Callable[[Sequence[Artifact], EvaluationRun], object]
 CLIPS = 2
 DEFAULT_HELD_OUT = 32
 BITS_OF_A_FLOAT = 32
+# A day: the runs that were asked for are done, however long a slow network takes.
+_NO_BOUND_S = 86_400.0
 
 
 class State(StrEnum):
@@ -289,7 +291,9 @@ def _timed(
     if not subjects:
         return found
     try:
-        protocol = Protocol(min_runs=runs, min_seconds=seconds, precision_target=None, startup=False)
+        protocol = Protocol(
+            min_runs=runs, min_seconds=seconds, max_seconds=_NO_BOUND_S, precision_target=None, startup=False
+        )
         result = measure_on_host(subjects, threads=threads, protocol=protocol, report=say)
     except DeploykitError as error:
         return {path: reason or error.message for path, reason in found.items()}
