@@ -20,6 +20,7 @@ from deploykit.vocab import InputKind, Layout, Target
 FRAMES = [np.ascontiguousarray(synthesize(seed, 64).image[: 40 + 4 * seed]) for seed in range(3)]
 
 CONTRACT = {"output": "scores", "class_name": "hair", "first": 0.25}
+FULL = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def said_in_the_file(path, target):
     [
         pytest.param(Target.TFLITE, ExportOptions(layout=Layout.NHWC, input_kind=InputKind.IMAGE), id="nhwc image"),
         pytest.param(Target.COREML, ExportOptions(input_kind=InputKind.IMAGE), id="coreml image"),
-        pytest.param(Target.COREAI, ExportOptions(input_kind=InputKind.IMAGE), id="coreai image"),
+        pytest.param(Target.COREAI, ExportOptions(input_kind=InputKind.IMAGE), id="coreai image", marks=FULL),
         pytest.param(Target.ONNX, ExportOptions(input_kind=InputKind.IMAGE), id="onnx image"),
     ],
 )

@@ -22,7 +22,6 @@ PLAIN = {
     ("softmax", Target.ONNX),
     ("softmax", Target.COREAI),
     ("average pooling, divisor", Target.ONNX),
-    ("nearest resize, uneven", Target.TFLITE),
     ("grid_sample, reflection", Target.TFLITE),
     ("scaled_dot_product_attention", Target.COREML),
     ("constant over conv", Target.COREML),

@@ -68,6 +68,7 @@ def test_a_core_ml_file_has_no_latency_here_and_passes_without_one(folder):
         assert "not measured here" in text.replace(NOTE, "")
     assert "Nothing was skipped" not in (folder / "r.html").read_text("utf-8")
 
+    gate = (folder / "gate.json").read_bytes()
     asked = judged(folder, BUDGET, strict=False)
     assert asked.standing is Standing.OPEN
     assert "the gate's rule latency_s is skipped for chain coreml fp32" in asked.sentence
@@ -75,7 +76,7 @@ def test_a_core_ml_file_has_no_latency_here_and_passes_without_one(folder):
         assert NOTE in (folder / page).read_text("utf-8")
 
     # What went wrong, or could be mended, is no such thing.
-    judged(folder, "", strict=True)
+    (folder / "gate.json").write_bytes(gate)
     rewrite(folder / "chain" / "records" / "bench.json", skipped=[{"artifact": "chain.mlpackage", "reason": "lost"}])
     again = write_report(folder, folder / "r.html", pictures=False)
     assert again.standing is Standing.OPEN

@@ -79,7 +79,9 @@ def test_held_out_portraits_are_cut_out_well(name: str) -> None:
     assert score(load(name), plan, drawn(plan.image.height)).foreground_iou >= least_on_a_few(name)
 
 
-@each_network
+@pytest.mark.parametrize(
+    "name", [name if name == "sinet" else pytest.param(name, marks=pytest.mark.full) for name in sorted(PLANS)]
+)
 def test_a_damaged_checkpoint_cuts_out_badly(name: str) -> None:
     plan, network = PLANS[name], load(name)
     for module in network.modules():
