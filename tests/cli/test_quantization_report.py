@@ -28,6 +28,7 @@ STRICT = """
 relative_l2 = 1e-9
 reason = "no file with integers keeps this"
 """
+HALF = "relative_l2 = 1e-2"
 
 
 def by_name(cells):
@@ -94,6 +95,22 @@ def test_files_are_made_judged_timed_and_kept(deploykit, small, reported):
 
 
 def test_a_cell_that_fails_stops_no_other_and_gives_exit_code_1(deploykit, small, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    text = small.read_text("utf-8")
+    assert text.count(HALF) == 1
+    small.write_text(text.replace(HALF, "relative_l2 = 1e-9"), "utf-8")
+    result = deploykit(*COMMAND, *QUICK, "--precisions", "fp16,fp32")
+    assert result.code == 1
+    assert "deploykit: error: onnx fp16: The onnx file does not give what the checkpoint gives" in result.err
+    assert "Traceback" not in result.err
+    made, _, not_made = result.out.partition("Not made")
+    assert "fp32" in made
+    assert "fp16" not in made
+    assert not_made.count("failed") == 1
+
+
+@pytest.mark.full
+def test_a_quantizers_defaults_fail_beside_the_cell_that_they_are_compared_with(deploykit, small, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     small.write_text(small.read_text("utf-8") + STRICT, "utf-8")
     result = deploykit(*COMMAND, *QUICK, "--precisions", "fp32,int8")

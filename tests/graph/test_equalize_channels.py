@@ -109,7 +109,7 @@ def test_channels_are_brought_to_like_ranges_and_nothing_else_changes(name):
     assert not wider
 
 
-@settings(max_examples=6, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plans)
 def test_random_networks(drawn):
     _holds(drawn)

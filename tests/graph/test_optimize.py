@@ -47,7 +47,7 @@ def _holds(captured: Graph, *shape: int, simple: Graph | None = None) -> Graph:
     return after
 
 
-@settings(max_examples=6, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plans)
 def test_random_networks(drawn):
     _holds(_captured(drawn), *drawn.shape)

@@ -93,16 +93,26 @@ def test_a_limit_that_cannot_be_kept_leaves_nothing_behind(exporter, calibration
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_weights_alone_are_held_to_the_limit_too(exporter, calibration, tmp_path):
-    options = replace(
+@pytest.fixture
+def weights_alone(calibration) -> ExportOptions:
+    """Integers for weights alone, which may lose nothing."""
+    return replace(
         CHOSEN, precision=Precision.INT8_WEIGHTS, estimator=None, equalization=None, max_drop=0.0,
         calibration=calibration.record.sha256,
     )  # fmt: skip
+
+
+def test_weights_alone_are_held_to_the_limit_too(exporter, calibration, weights_alone, tmp_path):
     with pytest.raises(VerificationError, match="do not survive") as caught:
-        exporter.write(Target.ONNX, options, tmp_path, calibration=calibration)
+        exporter.write(Target.ONNX, weights_alone, tmp_path, calibration=calibration)
     assert "allow more with --max-drop" in str(caught.value)
     assert not list(tmp_path.rglob("*.onnx"))
-    made = exporter.write(Target.ONNX, replace(options, max_drop=5.0), tmp_path, calibration=calibration).quantization
+
+
+@FULL
+def test_weights_alone_have_one_trade(exporter, calibration, weights_alone, tmp_path):
+    options = replace(weights_alone, max_drop=5.0)
+    made = exporter.write(Target.ONNX, options, tmp_path, calibration=calibration).quantization
     assert [one.kept for one in made.trades] == [0]
     assert 0 < made.trades[0].drop_points <= 5
 

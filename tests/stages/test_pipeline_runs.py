@@ -80,6 +80,7 @@ def test_nothing_is_done_twice_wherever_the_folder_lies(finished, copied):
     assert (copied / "report.html").read_text() == "a page"
 
 
+@pytest.mark.usefixtures("inside")
 def test_what_was_changed_or_removed_is_made_again_and_said(finished, copied):
     (before,) = find_artifacts(copied)
     before.path.write_bytes(before.path.read_bytes()[:-1] + b"!")

@@ -104,10 +104,8 @@ def test_one_file_computes_them_all(prepared, target, tmp_path):
 
 
 def _cells() -> list:
-    """Return every operator alone in every format; ``Together`` has no warping, which TFLite alone has to rewrite."""
-    plain = ("GridSample", Target.TFLITE, Precision.FP32)
-    cells = product(NETWORKS, Target, Precision)
-    return [pytest.param(*cell, marks=[] if cell == plain else pytest.mark.full) for cell in cells]
+    """Return every operator alone in every format."""
+    return [pytest.param(*cell, marks=pytest.mark.full) for cell in product(NETWORKS, Target, Precision)]
 
 
 @pytest.mark.parametrize(("network", "target", "precision"), _cells())
