@@ -197,8 +197,11 @@ def _startup(result: Benchmark) -> Table:
 
     started = [(latency, latency.startup) for latency in result.measured if latency.startup is not None]
     warm = any(not startup.cold_cache for _, startup in started)
-    caption = "starts: processes of their own, whose median this is, ±: how far they reach; "
-    caption += "memory: resident, at its highest, above that before the file was opened"
+    if all(latency.driver == "browser" for latency, _ in started):
+        caption = "each in a worker of its own; process start: from there until the runtime can open a file"
+    else:
+        caption = "starts: processes of their own, whose median this is, ±: how far they reach; "
+        caption += "memory: resident, at its highest, above that before the file was opened"
     if warm:
         caption += "; *: the file could not be put out of the page cache"
     table = _table("Until the first result", caption)

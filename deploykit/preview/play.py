@@ -224,7 +224,8 @@ class _Player:
             self._fused[index].add(fused, visible, size)
 
     def _progress(self, seconds: float) -> str:
-        of = f" of {self._source.total}" if self._source.total else ""
+        wanted = [count for count in (self._source.total, self._options.most_frames) if count]
+        of = f" of {min(wanted)}" if wanted else ""
         stages = ", ".join(f"{one.name} {one.wall_s * 1e3:.1f}" for one in self._clock.stages(self._frames))
         return f"frame {self._frames}{of}, {self._frames / seconds:.1f} frames/s; ms a frame: {stages}"
 

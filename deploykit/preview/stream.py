@@ -32,6 +32,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>deploykit preview</title>
+<link rel="icon" href="data:,">
 <style>
 :root { color-scheme: light dark; }
 body { margin: 0; font: 16px system-ui, sans-serif; display: grid; min-height: 100vh; place-items: center; }
@@ -49,7 +50,7 @@ img { max-width: 100%; max-height: 85vh; height: auto; }
 """
 _SAFE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; "
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from deploykit.latency.agent.machine import key_of
 from deploykit.latency.agent.median import interval_of_median
 from deploykit.latency.machine import cpu_model, device_name, warnings_about
 from deploykit.latency.recording import INTERRUPTED, Recording
@@ -214,9 +214,7 @@ class BrowserRun:
         processor = cpu_model() if here else facts.model or "a processor that the browser does not name"
         memory = None if facts.memory_gb is None else int(facts.memory_gb * _GIB)
         return Machine(
-            name=re.sub(
-                r"[^a-z0-9]+", "-", f"{processor if here else facts.model or facts.system} {facts.browser}".lower()
-            ),
+            name=key_of(processor if here else facts.model or facts.system, facts.cores, facts.browser),
             processor=processor,
             architecture=facts.architecture,
             system=f"{facts.system} in {facts.browser}",

@@ -174,3 +174,29 @@ def test_a_device_enters_by_the_address_once_and_can_reload(browser, small_files
         with shown(browser, server, **open_options) as (page, _):
             page.wait_for_function("() => document.querySelector('#entering').textContent.includes('not complete')")
         assert len(server.runs.all()) == 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("accelerator", ["webgpu", "webnn"])
+def test_an_accelerator_that_the_browser_lacks_is_named_and_nothing_else_computes(
+    browser, small_files, accelerator: str
+) -> None:
+    plan = quick(make_page_plan(small_files, Protocol(), accelerators=(accelerator,)))
+    with served(plan) as server, shown(browser, server) as (page, seen):
+        measure_on(page)
+        result = server.runs.all()[0].benchmark()
+        assert seen.errors == []
+    assert not result.measured
+    assert {one.reason[:12] for one in result.skipped} == {"this browser"}
+    assert all({"webgpu": "WebGPU", "webnn": "WebNN"}[accelerator] in one.reason for one in result.skipped)
+
+
+@pytest.mark.full
+def test_two_threads_give_the_hosts_mask_too(browser, small_files) -> None:
+    plan = quick(make_page_plan(small_files, Protocol(), threads=(1, 2)))
+    with served(plan) as server, shown(browser, server) as (page, seen):
+        assert measure_on(page) == "done"
+        result = server.runs.all()[0].benchmark()
+        assert seen.errors == []
+    assert not result.skipped
+    assert sorted(one.threads for one in result.measured) == [1, 1, 2, 2]

@@ -5,7 +5,7 @@ import { BASE } from './folder';
 
 const EVERY_MS = 4000;
 const WORDS =
-  'The command has ended. A benchmark that runs goes on with the files that it has opened; save it as a file before you close the page. ' +
+  'The command has ended, with the results that it was sent. A benchmark that still runs goes on with the files that it has opened; save it as a file before you close the page. ' +
   'For another one start deploykit web again, and open its new address.';
 
 export class Command {

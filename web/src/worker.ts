@@ -1,5 +1,6 @@
 /** One file in one runtime, away from the page's own thread: opened, checked, timed, and run on frames. */
 
+import { requireAccelerator } from './accelerators';
 import type { Answer, Ask, Calls, Question, Reply } from './messages';
 import { agreement, classesOf, foregroundOf, probabilityOf, scoredOutput } from './mask';
 import { startLiteRt } from './litert';
@@ -24,6 +25,7 @@ const seconds = (since: number) => (performance.now() - since) / 1000;
 async function open({ base: folder, subject: wanted, threads, accelerator, startup }: Ask<'open'>): Promise<Answer<'open'>> {
   base = folder;
   subject = wanted;
+  await requireAccelerator(accelerator);
   // The live view wants its first mask soon; a cold load is measured by itself.
   const early = startup ? null : readBytes(base, subject.file);
   const inputs = subject.inputs.map((input) => readBytes(base, input.file));
