@@ -87,5 +87,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe of a small network with every construct that a target finds hard."""
-    return write_case(tmp_path_factory.mktemp("small_recipe"))
+    """The recipe of a small network with every construct that a target finds hard; random weights may lose any mask."""
+    recipe = write_case(tmp_path_factory.mktemp("small_recipe"))
+    recipe.write_text(recipe.read_text("utf-8") + "\n[pipeline]\nmax_drop = 100.0\ncalibration_images = 8\n", "utf-8")
+    return recipe
