@@ -202,7 +202,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize(("place", "module"), [(0, "stem"), (3, "head")])
+@pytest.mark.parametrize(("place", "module"), [pytest.param(0, "stem", marks=pytest.mark.full), (3, "head")])
 def test_a_damaged_fold_fails_and_is_named(tmp_path, monkeypatch, damage, place, module):
     network = loaded(tmp_path)
     monkeypatch.setattr(algebra, "fold_conv_batch_norm", at_place(DAMAGES[damage], place))
