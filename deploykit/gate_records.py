@@ -122,7 +122,8 @@ class Subject:
 class Measurement:
     """One figure, None with the ``reason`` where there is none; ``interval`` where it is uncertain.
 
-    ``device`` names the machine where the figure depends on it.
+    ``device`` names the machine where the figure depends on it. ``reason`` beside a figure is its
+    source.
     """
 
     value: float | None
@@ -169,7 +170,8 @@ class Observed:
 
     ``changed`` names files that are not those of the manifest: then nothing else was measured. ``agreements`` None: the
     file was not verified, for the reason ``unverified``. ``broken`` are findings of the verification beyond bounds.
-    ``trials`` are those of growth in latency, by ``max_growth``.
+    ``trials`` are those of growth in latency, by ``max_growth``. ``recorded`` are latencies on other machines than this
+    one, from saved runs.
     """
 
     subject: Subject
@@ -179,6 +181,7 @@ class Observed:
     unverified: str = ""
     broken: tuple[str, ...] = ()
     trials: Mapping[float, LatencyTrial] = field(default_factory=dict)
+    recorded: tuple[Measurement, ...] = ()
     advice: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
 

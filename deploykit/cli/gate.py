@@ -61,6 +61,14 @@ def gate(
     max_seconds: Annotated[
         float, typer.Option("--max-seconds", help="Compare two files for so long unless it is clear before.")
     ] = 30,
+    results_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--results-dir",
+            help="Saved runs, from which limits for other machines take their latency.",
+            show_default="benchmarks/results",
+        ),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML there.", show_default=False)
     ] = None,
@@ -73,7 +81,9 @@ def gate(
 
     Sizes, operations and masks are judged against limits and a committed baseline, latency beside the baseline's own
     file in the same run. Each file is also checked against its manifest and its checkpoint. A latency failure is
-    measured again before it is reported. Exits with 0 where nothing fails, with 1 where something does.
+    measured again before it is reported. A limit on latency for another machine, such as a phone's browser, is held
+    against the newest run of the same content that bench or web saved there. Exits with 0 where nothing fails, with 1
+    where something does.
     """
     from deploykit.cli.console import print_json, progress, stderr_console, stdout_console
     from deploykit.cli.gate_table import gate_table, reasons
@@ -89,6 +99,7 @@ def gate(
         recipes=tuple(recipe or ()),
         baseline=baseline,
         cache=cache,
+        results=results_dir,
         only=frozenset(only or ()),
         samples=samples,
         clips=clips,

@@ -131,6 +131,12 @@ def budgets(context: Context) -> Iterator[Finding]:
 def _within_limit(context: Context, budget: Budget, limit: float) -> Finding:
     measure = budget.measure
     measured = context.observed.figures.get(measure, Measurement(None, "it was not measured"))
+    source = ""
+    if measure is Measure.LATENCY and measured.device not in budget.devices:
+        saved = [one for one in context.observed.recorded if one.device in budget.devices and one.value is not None]
+        if saved:
+            measured = max(saved, key=lambda one: one.value or 0.0)
+            source = f"; {measured.reason}"
     open_finding = Finding(
         rule=measure.value,
         subject=context.name,
@@ -138,7 +144,7 @@ def _within_limit(context: Context, budget: Budget, limit: float) -> Finding:
         reason=measured.reason,
         limit=limit,
         unit=UNITS[measure],
-        command=context.command(measure),
+        command=f"deploykit results --machine {measured.device}" if source else context.command(measure),
     )
     if measured.value is None:
         return open_finding
@@ -146,12 +152,13 @@ def _within_limit(context: Context, budget: Budget, limit: float) -> Finding:
         where = f"for {', '.join(budget.devices)}, and this machine is {measured.device or 'not named'}"
         return _judged(open_finding, measured, GateVerdict.SKIPPED, f"the limit is {where}")
     low, high = measured.interval or (measured.value, measured.value)
+    reason = budget.reason + source
     if high <= limit:
-        return _judged(open_finding, measured, GateVerdict.PASS, budget.reason)
+        return _judged(open_finding, measured, GateVerdict.PASS, reason)
     if low <= limit:
-        reason = f"the interval {low:.6g} to {high:.6g} {UNITS[measure]} holds the limit; {budget.reason}"
+        reason = f"the interval {low:.6g} to {high:.6g} {UNITS[measure]} holds the limit; {reason}"
         return _judged(open_finding, measured, GateVerdict.INCONCLUSIVE, reason)
-    return _judged(open_finding, measured, GateVerdict.FAIL, budget.reason)
+    return _judged(open_finding, measured, GateVerdict.FAIL, reason)
 
 
 def _judged(finding: Finding, measured: Measurement, verdict: GateVerdict, reason: str) -> Finding:

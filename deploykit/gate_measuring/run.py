@@ -18,6 +18,7 @@ from deploykit.gate_measuring.counts import changed_since_export, count
 from deploykit.gate_measuring.known import Known
 from deploykit.gate_measuring.latency import Comparing, with_trials
 from deploykit.gate_measuring.masks import agreements, mask_losses
+from deploykit.gate_measuring.recorded import with_recorded
 from deploykit.gate_measuring.subjects import Gated, budgets_of, commands_for, find_gated, from_here
 from deploykit.gate_measuring.times import lower_of, measure_times
 from deploykit.gate_records import (
@@ -31,6 +32,8 @@ from deploykit.gate_records import (
     Observed,
 )
 from deploykit.pipeline import DEFAULT_FOLDER
+from deploykit.results.store import FOLDER
+from deploykit.vocab import in_words
 
 Say = Callable[[str], None]
 RULES = (HASH, EQUIVALENCE, *(measure.value for measure in Measure))
@@ -38,7 +41,8 @@ RULES = (HASH, EQUIVALENCE, *(measure.value for measure in Measure))
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What a user may choose. ``baseline`` None: ``gate-baseline.json`` here, where there is one.
+    """What a user may choose. ``baseline`` None: ``gate-baseline.json`` here, where there is one. ``results`` None:
+    saved runs in ``benchmarks/results`` here.
 
     ``only`` are rules or measures to judge, all where it is empty; ``max_seconds`` is for each comparison. With
     ``complete`` the ``paths`` are all that there is: a budget, or an artifact of the baseline, that none of them has to
@@ -50,6 +54,7 @@ class GateOptions:
     recipes: tuple[str, ...] = ()
     baseline: Path | None = None
     cache: Path = DEFAULT_CACHE
+    results: Path | None = None
     only: frozenset[str] = frozenset()
     samples: int = 32
     clips: int = 4
@@ -83,6 +88,7 @@ def run_gate(options: GateOptions, report: Say | None = None) -> GateReport:
     observed = [_seen(one, options, say) for one in gated]
     observed = _with_masks(gated, observed, chosen, options, say)
     observed = [_with_advice(one, seen, options, say) for one, seen in zip(gated, observed, strict=True)]
+    observed = with_recorded(observed, chosen, options.results or options.folder / FOLDER)
     observed = _with_times(gated, observed, chosen, options, say)
     comparing = Comparing(options.cache, options.max_seconds, options.inconclusive is Inconclusive.RETRY, say)
     observed = with_trials(gated, observed, chosen, before, comparing)
@@ -228,7 +234,7 @@ def _with_times(
             asked = [one for one in asked if _too_slow(found[gated.index(one)], budgets)]
         if not asked:
             break
-        say(f"measuring {len(asked)} files" + (" again, which were too slow" if turn else ""))
+        say(f"measuring {in_words(len(asked), 'file')}" + (" again, too slow before" if turn else ""))
         measured = measure_times(asked, say, max_seconds=options.max_seconds)
         for one in asked:
             index, figures = gated.index(one), measured[one.subject.name]
@@ -240,5 +246,6 @@ def _with_times(
 def _too_slow(seen: Observed, budgets: Sequence[Budget]) -> bool:
     measures = {measure.value for measure in MEASURED_BY_BENCH}
     beyond = (GateVerdict.FAIL, GateVerdict.INCONCLUSIVE)
-    found = judge_artifact(Context(seen, tuple(budgets), None))
+    # What was saved elsewhere is not measured again here.
+    found = judge_artifact(Context(replace(seen, recorded=()), tuple(budgets), None))
     return any(one.rule in measures and one.verdict in beyond for one in found)

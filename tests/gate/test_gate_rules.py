@@ -103,6 +103,23 @@ def test_times_are_judged_on_named_machines_only() -> None:
     assert "for phone-a, and this machine is laptop" in elsewhere.reason
 
 
+def test_a_limit_for_another_machine_is_held_against_a_run_that_was_saved_there() -> None:
+    bound = budget(Measure.LATENCY, 0.01, devices=("phone-a", "phone-b"))
+    here = observed({Measure.LATENCY: Measurement(0.5, interval=(0.4, 0.6), device="laptop")})
+    quick = Measurement(0.005, "saved 2026-01-02 on phone-a", (0.004, 0.006), "phone-a")
+    slow = Measurement(0.02, "saved 2026-01-02 on phone-b", (0.019, 0.021), "phone-b")
+    other = replace(slow, device="phone-c")
+    assert found(replace(here, recorded=(quick, other)), bound)["latency_s"].verdict is PASS
+    assert found(replace(here, recorded=(other,)), bound)["latency_s"].verdict is SKIPPED
+    failed = found(replace(here, recorded=(quick, slow)), bound)["latency_s"]
+    assert failed.verdict is FAIL
+    assert failed.reason.endswith("saved 2026-01-02 on phone-b")
+    assert failed.command == "deploykit results --machine phone-b"
+    # What is measured here counts before what was saved of this machine.
+    own = budget(Measure.LATENCY, 0.01, devices=("laptop",))
+    assert found(replace(here, recorded=(replace(quick, device="laptop"),)), own)["latency_s"].verdict is FAIL
+
+
 @pytest.mark.parametrize(
     ("interval", "verdict"), [((0.008, 0.01), PASS), ((0.009, 0.012), INCONCLUSIVE), ((0.0101, 0.012), FAIL)]
 )
