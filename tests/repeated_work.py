@@ -12,19 +12,28 @@ import pytest
 import torch
 from torch.export import exported_program
 
+_COLLECT = "_collect_all_valid_cia_ops"
+_REGISTERED = "_dispatch_get_registrations_for_dispatch_key"
+_FUNCTIONS = "get_torchlib_ops"
+
 
 def keep_tables(patch: pytest.MonkeyPatch) -> None:
-    """Let torch keep its table of composite operators, while no more are registered, and that of ONNX's functions."""
-    collect = exported_program._collect_all_valid_cia_ops
-    composite = cache(lambda registered, namespaces: collect())
+    """Let torch keep its table of composite operators, while no more are registered, and that of ONNX's functions.
 
-    def composite_operators() -> set[object]:
-        registered = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
-        return composite(len(registered), tuple(torch.ops._dir))
+    A version of torch that has no such functions makes its tables as it likes.
+    """
+    collect = getattr(exported_program, _COLLECT, None)
+    count = getattr(torch._C, _REGISTERED, None)
+    if collect is not None and count is not None:
+        composite = cache(lambda registered, namespaces: collect())
 
-    patch.setattr(exported_program, "_collect_all_valid_cia_ops", composite_operators)
+        def composite_operators() -> set[object]:
+            return composite(len(count("CompositeImplicitAutograd")), tuple(torch.ops._dir))
+
+        patch.setattr(exported_program, _COLLECT, composite_operators)
     if importlib.util.find_spec("onnxscript") is not None:
         from torch.onnx._internal.exporter import _registration
 
-        functions = _registration.onnxscript_apis
-        patch.setattr(functions, "get_torchlib_ops", cache(functions.get_torchlib_ops))
+        functions = getattr(_registration, "onnxscript_apis", None)
+        if hasattr(functions, _FUNCTIONS):
+            patch.setattr(functions, _FUNCTIONS, cache(getattr(functions, _FUNCTIONS)))

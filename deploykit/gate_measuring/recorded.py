@@ -22,7 +22,10 @@ def with_recorded(observed: Sequence[Observed], budgets: Sequence[Budget], folde
     named = {device for one in budgets if one.measure is Measure.LATENCY for device in one.devices}
     if not named:
         return list(observed)
-    runs = [run for run in read_runs(folder) if run.complete and run.machine in named]
+    saved = read_runs(folder)
+    if saved.damaged:
+        raise saved.damaged[0]
+    runs = [run for run in saved.runs if run.complete and run.machine in named]
     return [replace(one, recorded=_newest(one.subject.content_hash, runs)) for one in observed]
 
 

@@ -13,6 +13,8 @@ const WINDOW_RUNS = 5;
 const WINDOW_S = 0.1;
 const STEADY_WINDOWS = 3;
 const LEAST_BLOCKS = 8;
+// So many runs are timed even where the seconds are up.
+const LEAST_RUNS = 5;
 const MOST_RUNS = 2000;
 const GROWTH = 1.15;
 const LOOKS = 2;
@@ -217,8 +219,9 @@ export class Bench {
 
   private enough(turn: Turn): boolean {
     const limits = this.plan.protocol;
+    if (turn.samples >= LEAST_RUNS && turn.seconds >= limits.max_seconds) return true;
     if (turn.samples < limits.min_runs || turn.seconds < limits.min_seconds) return false;
-    if (limits.precision_target === null || turn.seconds >= limits.max_seconds) return true;
+    if (limits.precision_target === null) return true;
     if (turn.row.blocks.length >= GROWTH * turn.looked) {
       turn.looked = turn.row.blocks.length;
       turn.row.reach = reach(turn.row.blocks, this.random);
