@@ -73,8 +73,8 @@ def test_eager_comes_first_with_the_time_of_its_modules_and_compiling_needs_a_co
     assert eager.network == "tiny"
     assert {one.modules for one in eager.operations} == {("0",), ("1",), ("2",), ("(network)",)}
     assert {one.operation for one in eager.operations} == {"Conv2d", "ReLU", "Sequential"}
-    # In seconds, as the median is; where the machine is busy, one run in between may take a hundred times as long.
-    assert 0.1 * eager.median_s < sum(one.seconds for one in eager.operations) < 1000 * eager.median_s
+    # In seconds, as the samples are; where the machine is busy, one run in between may take a hundred times as long.
+    assert 0.1 * min(eager.samples_s) < sum(one.seconds for one in eager.operations) < 1000 * eager.median_s
 
 
 def test_each_number_of_threads_is_measured_in_a_process_of_its_own_on_one_clock(tmp_path: Path) -> None:

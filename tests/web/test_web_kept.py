@@ -47,7 +47,7 @@ def test_a_saved_benchmark_is_a_record_like_any_other(saved, small_files, tmp_pa
     assert result.complete
     assert result.started == "1970-01-01T00:16:40+00:00"
     save_run(result, tmp_path / "results")
-    assert read_runs(tmp_path / "results")[0].measured == (latency,)
+    assert read_runs(tmp_path / "results").runs[0].measured == (latency,)
     # Without its end it is an interrupted one.
     del saved["events"][-1]
     assert not benchmark_of(read_kept(written(tmp_path, saved)), small_files, path).complete

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
 import os
 import platform
 import time
@@ -49,7 +51,7 @@ def start_up(subject: Subject, stream: Stream, spawned_ns: int) -> None:
 
 
 def evict(path: Path) -> bool:
-    """Ask the system to forget the pages of the files at ``path``; return whether none of those looked at is left.
+    """Ask the system to forget the pages of the files at ``path``; return whether none is left.
 
     It needs no rights but to read them. A file that others have mapped, or in a file system without a disk, stays.
     """
@@ -76,20 +78,33 @@ def _evict_file(path: Path) -> bool:
 
 
 def _forgotten(descriptor: int, size: int) -> bool:
-    """Ask once, and return whether the pages looked at are gone; each page looked at may be on its way back."""
+    """Ask once, and return whether every page is gone; looking may bring those back that were."""
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    gone = not any(_cached(descriptor, offset) for offset in _places(size))
+    gone = not _resident(descriptor, size) or not any(_at_hand(descriptor, offset) for offset in _places(size))
     if gone:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return gone
+
+
+def _resident(descriptor: int, size: int) -> bool:
+    """Return whether any page of the file is in memory; True where the system does not tell, as of others' files."""
+    if not size:
+        return False
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY) as mapped:
+        first = ctypes.c_char.from_buffer(mapped)
+        address = ctypes.c_void_p(ctypes.addressof(first))
+        failed = ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size), pages)
+        del first
+    return bool(failed) or any(page & 1 for page in pages)
 
 
 def _places(size: int) -> list[int]:
     return sorted({0, size // 2, size - 1}) if size else []
 
 
-def _cached(descriptor: int, offset: int) -> bool:
-    """Return whether a byte can be read without waiting for the disk; True where the system does not tell."""
+def _at_hand(descriptor: int, offset: int) -> bool:
+    """Return whether a byte can be read without waiting for the disk, or was read while this was found out."""
     if not hasattr(os, "RWF_NOWAIT"):
         return True
     try:
